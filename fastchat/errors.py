@@ -1,0 +1,226 @@
+"""Everything that FastChat itself can refuse, on either side, in one tree.
+
+    FastChatError
+    ├── ConfigError                 config           the configuration or the machine cannot be used
+    ├── ProtocolError               bad-frame        the peer broke the grammar
+    │   ├── FrameTooLong            frame-too-long
+    │   ├── OutOfTurn               out-of-turn
+    │   └── UnsupportedVersion      unsupported-version
+    ├── RequestError                bad-request      well-formed, but refused for what it asks
+    │   ├── NameNotAllowed          name-not-allowed
+    │   ├── NameTaken               name-taken
+    │   ├── InviteInvalid           invite-invalid
+    │   ├── UnknownUser             unknown-user
+    │   ├── UnknownDevice           unknown-device
+    │   ├── DeviceTaken             device-taken
+    │   ├── ChainInvalid            chain-invalid
+    │   ├── SignatureInvalid        signature-invalid
+    │   ├── LoginFailed             login-failed
+    │   └── MailboxFull             mailbox-full
+    ├── LimitError                  limit            a limit of this server; nothing is wrong with the request
+    │   ├── RateLimited             rate-limited
+    │   ├── TooManyConnections      too-many-connections
+    │   ├── LoginTimeout            login-timeout
+    │   └── SlowReader              slow-reader
+    ├── Busy                        busy             cannot be done now; ask again after `retry_after` seconds
+    ├── Replaced                    replaced         the same device logged in elsewhere
+    ├── Internal                    internal         our own fault; the log has the traceback
+    └── TrustError                  untrusted        what the server or a peer says does not verify (client side)
+        ├── RootChanged             root-changed
+        ├── LogInconsistent         log-inconsistent
+        └── CertificateMismatch     certificate-mismatch
+
+The second column is the wire code (`error.code` in `PROTOCOL.md`). Codes are stable: a code is never given a
+new meaning. The first line of each docstring is what a person reads when no better text was given.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class FastChatError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
+
+    @property
+    def message(self) -> str:
+        """The sentence for a person; also `error.message` on the wire."""
+        return str(self.args[0])
+
+
+class ConfigError(FastChatError):
+    """The configuration cannot be used."""
+
+    code = "config"
+
+
+class ProtocolError(FastChatError):
+    """This line is not a message that is understood here."""
+
+    code = "bad-frame"
+
+
+class FrameTooLong(ProtocolError):
+    """The line is longer than this connection allows."""
+
+    code = "frame-too-long"
+
+
+class OutOfTurn(ProtocolError):
+    """This message cannot be sent in this state of the connection."""
+
+    code = "out-of-turn"
+
+
+class UnsupportedVersion(ProtocolError):
+    """This version of the protocol is not spoken here; upgrade the older side."""
+
+    code = "unsupported-version"
+
+
+class RequestError(FastChatError):
+    """The request was refused."""
+
+    code = "bad-request"
+
+
+class NameNotAllowed(RequestError):
+    """A name has 2 to 32 characters: a-z, 0-9, and . _ - inside; it starts and ends with a letter or digit."""
+
+    code = "name-not-allowed"
+
+
+class NameTaken(RequestError):
+    """This name is taken; choose another one."""
+
+    code = "name-taken"
+
+
+class InviteInvalid(RequestError):
+    """This invite is not valid (any more); ask for a new link."""
+
+    code = "invite-invalid"
+
+
+class UnknownUser(RequestError):
+    """There is nobody of this name on this network."""
+
+    code = "unknown-user"
+
+
+class UnknownDevice(RequestError):
+    """There is no such device."""
+
+    code = "unknown-device"
+
+
+class DeviceTaken(RequestError):
+    """This device belongs to an account already."""
+
+    code = "device-taken"
+
+
+class ChainInvalid(RequestError):
+    """The links do not form a valid chain from the account's RSA key."""
+
+    code = "chain-invalid"
+
+
+class SignatureInvalid(RequestError):
+    """A signature does not verify."""
+
+    code = "signature-invalid"
+
+
+class LoginFailed(RequestError):
+    """The name, the password or the device's signature is wrong."""
+
+    code = "login-failed"
+
+
+class MailboxFull(RequestError):
+    """The recipient's mailbox is full; the message was not stored."""
+
+    code = "mailbox-full"
+
+
+class LimitError(FastChatError):
+    """A limit of this server was reached."""
+
+    code = "limit"
+
+
+class RateLimited(LimitError):
+    """Too much in too short a time."""
+
+    code = "rate-limited"
+
+
+class TooManyConnections(LimitError):
+    """Too many connections from this address."""
+
+    code = "too-many-connections"
+
+
+class LoginTimeout(LimitError):
+    """The login took too long."""
+
+    code = "login-timeout"
+
+
+class SlowReader(LimitError):
+    """The other side did not read what was sent to it."""
+
+    code = "slow-reader"
+
+
+class Busy(FastChatError):
+    """The network cannot do this right now; nothing was lost, and it will be asked again."""
+
+    code = "busy"
+
+    def __init__(self, message: str = "", retry_after: float = 2.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds to wait before the request is worth repeating."""
+
+
+class Replaced(FastChatError):
+    """This device has logged in elsewhere; this session ends."""
+
+    code = "replaced"
+
+
+class Internal(FastChatError):
+    """The server made a mistake; it is in its log."""
+
+    code = "internal"
+
+
+class TrustError(FastChatError):
+    """What the server or a peer says does not verify."""
+
+    code = "untrusted"
+
+
+class RootChanged(TrustError):
+    """This account's RSA key is not the one seen before."""
+
+    code = "root-changed"
+
+
+class LogInconsistent(TrustError):
+    """The server shows different key logs to different people, or has changed the past."""
+
+    code = "log-inconsistent"
+
+
+class CertificateMismatch(TrustError):
+    """The server's certificate is not the one that the invite names."""
+
+    code = "certificate-mismatch"

@@ -1,0 +1,417 @@
+"""Every message of the wire as a msgspec Struct, and their codec: bytes become typed values here and nowhere else.
+
+A message is one JSON object on one line, with its kind in `"t"`. There are two directions, each one tagged union:
+`ClientMessage` (what a client says to a service or the balancer) and `ServerMessage` (what it hears). Bytes are
+base64. A request carries `id`, chosen by the client; its answer carries the same number in `re`. This module knows
+no Twisted, no session and no key: it says what a message looks like, not whether it may be sent now.
+
+The docstring of a message is its grammar: who sends it, when, what answers it. `PROTOCOL.md` is the same with
+examples, for people who write a client in another language.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from fastchat.errors import Busy, FastChatError, ProtocolError
+
+VERSION = 1
+"""Of the protocol. A server speaks exactly the versions that PROTOCOL.md lists."""
+
+MAX_LINE_BEFORE_LOGIN = 16 * 1024
+MAX_LINE = 256 * 1024
+"""Longest line in bytes, its end not counted."""
+
+Id = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+"""A request's number, or a counter: exact in every JSON implementation."""
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+DeviceId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+Token = Annotated[str, Meta(max_length=128)]
+
+
+# --- shared shapes -----------------------------------------------------------------------------------------------
+
+
+class Signed(msgspec.Struct, frozen=True):
+    """A statement as its exact bytes, with the signature over them; also the shape of a link."""
+
+    body: Annotated[bytes, Meta(max_length=4096)]
+    signature: Annotated[bytes, Meta(max_length=512)]
+
+
+class ScramVerifier(msgspec.Struct, frozen=True):
+    """What RFC 5802 lets a server keep instead of a password: enough to check a login, useless to log in with."""
+
+    salt: Annotated[bytes, Meta(min_length=16, max_length=64)]
+    iterations: Annotated[int, Meta(ge=4096, le=1_000_000)]
+    stored_key: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    server_key: Annotated[bytes, Meta(min_length=32, max_length=32)]
+
+
+class DeviceKeys(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Prekeys that a device publishes, each signed by its Ed25519 key (`identity.prekeys`). What is not given stays
+    as it is."""
+
+    one_time: Annotated[tuple[Signed, ...], Meta(max_length=50)] = ()
+    fallback: Signed | None = None
+    seal: Signed | None = None
+
+
+class Bundle(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one needs to write to a device. `one_time` was given out to this request alone; None when the device has
+    none left, or none was claimed."""
+
+    device: DeviceId
+    seal: Signed
+    fallback: Signed
+    one_time: Signed | None = None
+
+
+class AccountKeys(msgspec.Struct, frozen=True):
+    """An account's whole chain of links, in order, and the bundle of each of its devices that has published."""
+
+    user: Name
+    links: tuple[Signed, ...]
+    bundles: tuple[Bundle, ...]
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """The key log at one size: its RFC 9162 root hash, signed by the log key that the invite pins
+    (`identity.keylog`)."""
+
+    size: Id
+    root: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
+
+
+class ServiceAddress(msgspec.Struct, frozen=True):
+    """Where a chat service listens."""
+
+    name: Name
+    host: Annotated[str, Meta(max_length=255)]
+    port: Annotated[int, Meta(ge=1, le=65535)]
+
+
+class SessionLimits(msgspec.Struct, frozen=True):
+    """What a client must keep to on this connection."""
+
+    max_line: int
+    """Bytes, once logged in."""
+    unaccepted: int
+    """`send`s that may wait for `accepted` at once."""
+    sends_per_second: float
+    window_messages: int
+    window_bytes: int
+    """What a service hands over before it waits for `received`."""
+    ping_every: float
+    dead_after: float
+    """Seconds; a side that hears nothing for `dead_after` gives the connection up."""
+
+
+class Recipient(msgspec.Struct, frozen=True, gc=False):
+    """One device that a message goes to, and the body for it: a JSON string, opaque to the server."""
+
+    device: DeviceId
+    body: Raw
+
+
+# --- what a client says --------------------------------------------------------------------------------------------
+
+
+class Assign(msgspec.Struct, tag_field="t", tag="assign", frozen=True):
+    """client → balancer: which service shall I use? Answered by `assigned`."""
+
+    id: Id
+
+
+class Hello(msgspec.Struct, tag_field="t", tag="hello", frozen=True, omit_defaults=True):
+    """client → service, first of all. `lease` is what the balancer gave. Answered by `welcome`."""
+
+    id: Id
+    version: int
+    lease: Token = ""
+
+
+class Register(msgspec.Struct, tag_field="t", tag="register", frozen=True):
+    """client → service, after `welcome`: create this account with its first device. `links` are its genesis and the
+    add_device of that device; `invite` is the invite's token. Answered by `registered`; then comes `login`."""
+
+    id: Id
+    user: Name
+    invite: Token
+    verifier: ScramVerifier
+    links: Annotated[tuple[Signed, ...], Meta(min_length=2, max_length=2)]
+    keys: DeviceKeys
+
+
+class ScramRequest(msgspec.Struct, tag_field="t", tag="scram", frozen=True):
+    """client → service, after `welcome`: one message of SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677): the client-first,
+    then the client-final message. Answered by `scram`."""
+
+    id: Id
+    message: Annotated[str, Meta(max_length=1024)]
+
+
+class AddDevice(msgspec.Struct, tag_field="t", tag="add_device", frozen=True):
+    """client → service, after SCRAM: `link` (add_device, signed by the RSA key) becomes number `position` of the
+    chain. Answered by `added`; then comes `login`."""
+
+    id: Id
+    position: Id
+    link: Signed
+    keys: DeviceKeys
+
+
+class Login(msgspec.Struct, tag_field="t", tag="login", frozen=True):
+    """client → service: the device's signature over `identity.login.statement`. Answered by `ready`."""
+
+    id: Id
+    user: Name
+    device: DeviceId
+    signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
+
+
+class KeysRequest(msgspec.Struct, tag_field="t", tag="keys", frozen=True, omit_defaults=True):
+    """client → service: the links and bundles of these accounts. With `claim`, each bundle takes one one-time key
+    of its device for good. Answered by `keys`."""
+
+    id: Id
+    users: Annotated[tuple[Name, ...], Meta(min_length=1, max_length=100)]
+    claim: bool = False
+
+
+class Publish(msgspec.Struct, tag_field="t", tag="publish", frozen=True):
+    """client → service: new prekeys of this device. Answered by `published`."""
+
+    id: Id
+    keys: DeviceKeys
+
+
+class Send(msgspec.Struct, tag_field="t", tag="send", frozen=True):
+    """client → service: message `n` of this device, with a body for each recipient device. Answered by `accepted`
+    once every recipient device has received it or it is stored; or by `error`, which is final unless it is `busy`."""
+
+    id: Id
+    n: Annotated[int, Meta(ge=1, le=2**53 - 1)]
+    to: Annotated[tuple[Recipient, ...], Meta(min_length=1, max_length=100)]
+
+
+class Received(msgspec.Struct, tag_field="t", tag="received", frozen=True, gc=False):
+    """client → service: every message of this session up to number `upto` is committed here. Not answered."""
+
+    upto: Id
+
+
+class LogRequest(msgspec.Struct, tag_field="t", tag="log", frozen=True):
+    """client → service: the key log's leaves from `start` on. Answered by `log`."""
+
+    id: Id
+    start: Id
+
+
+class Ping(msgspec.Struct, tag_field="t", tag="ping", frozen=True):
+    """client → service, every `limits.ping_every` seconds. Answered by `pong`."""
+
+    id: Id
+
+
+ClientMessage = (
+    Assign
+    | Hello
+    | Register
+    | ScramRequest
+    | AddDevice
+    | Login
+    | KeysRequest
+    | Publish
+    | Send
+    | Received
+    | LogRequest
+    | Ping
+)
+
+
+# --- what a client hears -------------------------------------------------------------------------------------------
+
+
+class Assigned(msgspec.Struct, tag_field="t", tag="assigned", frozen=True):
+    """balancer → client: use `service` and say `lease` in its `hello`, within `lease_seconds`. `services` are all
+    that are up, for when the balancer is not."""
+
+    re: Id
+    service: ServiceAddress
+    lease: Token
+    lease_seconds: float
+    services: tuple[ServiceAddress, ...]
+
+
+class Welcome(msgspec.Struct, tag_field="t", tag="welcome", frozen=True):
+    """service → client, answers `hello`. `challenge` is 32 random bytes for this connection's login."""
+
+    re: Id
+    version: int
+    service: Name
+    challenge: bytes
+    limits: SessionLimits
+
+
+class Registered(msgspec.Struct, tag_field="t", tag="registered", frozen=True):
+    """service → client, answers `register`: the account exists."""
+
+    re: Id
+
+
+class ScramAnswer(msgspec.Struct, tag_field="t", tag="scram", frozen=True):
+    """service → client, answers `scram`: the server-first, then the server-final message. After the latter the
+    password is proven, and so is the server's knowledge of the verifier."""
+
+    re: Id
+    message: str
+
+
+class Added(msgspec.Struct, tag_field="t", tag="added", frozen=True):
+    """service → client, answers `add_device`."""
+
+    re: Id
+
+
+class Ready(msgspec.Struct, tag_field="t", tag="ready", frozen=True):
+    """service → client, answers `login`: the session is live. `mailbox` messages are waiting and follow;
+    `one_time_keys` are left; `checkpoint` is the key log's newest."""
+
+    re: Id
+    mailbox: int
+    one_time_keys: int
+    checkpoint: Checkpoint
+
+
+class KeysAnswer(msgspec.Struct, tag_field="t", tag="keys", frozen=True):
+    """service → client, answers `keys`; users that do not exist are absent."""
+
+    re: Id
+    accounts: tuple[AccountKeys, ...]
+
+
+class Published(msgspec.Struct, tag_field="t", tag="published", frozen=True):
+    """service → client, answers `publish` with the number of one-time keys that are there now."""
+
+    re: Id
+    one_time_keys: int
+
+
+class Accepted(msgspec.Struct, tag_field="t", tag="accepted", frozen=True, gc=False):
+    """service → client, answers `send`: from here on the message cannot be lost."""
+
+    re: Id
+
+
+class Message(msgspec.Struct, tag_field="t", tag="message", frozen=True, gc=False):
+    """service → client: message `n` of `device` (of `user`, as the server says), the `k`-th of this session, counted
+    from 1. `at`: milliseconds since 1970, for display. Answered, cumulatively, by `received`."""
+
+    k: Id
+    user: Name
+    device: DeviceId
+    n: Id
+    at: int
+    body: Raw
+
+
+class LogAnswer(msgspec.Struct, tag_field="t", tag="log", frozen=True):
+    """service → client, answers `log`: the leaves from `start`, 72 bytes each, joined; the checkpoint is of the log
+    at exactly `start` + their number. There may be more: ask again until nothing new comes."""
+
+    re: Id
+    start: Id
+    leaves: bytes
+    checkpoint: Checkpoint
+
+
+class Pong(msgspec.Struct, tag_field="t", tag="pong", frozen=True):
+    """service → client, answers `ping`."""
+
+    re: Id
+
+
+class GoAway(msgspec.Struct, tag_field="t", tag="goaway", frozen=True):
+    """service → client: this service is about to stop; find another one after `after` seconds."""
+
+    after: float
+    reason: str
+
+
+class Error(msgspec.Struct, tag_field="t", tag="error", frozen=True, omit_defaults=True):
+    """server → client: request `re` was refused; without `re`, the connection itself ends with this. `code` is one
+    of those in `fastchat.errors`; `retry_after` (seconds) comes with `busy` and `rate-limited`."""
+
+    code: str
+    message: str
+    re: Id | UnsetType = UNSET
+    retry_after: float | UnsetType = UNSET
+
+
+ServerMessage = (
+    Assigned
+    | Welcome
+    | Registered
+    | ScramAnswer
+    | Added
+    | Ready
+    | KeysAnswer
+    | Published
+    | Accepted
+    | Message
+    | LogAnswer
+    | Pong
+    | GoAway
+    | Error
+)
+
+
+# --- the codec -----------------------------------------------------------------------------------------------------
+
+AnyMessage = TypeVar("AnyMessage")
+
+encode = msgspec.json.Encoder().encode
+"""A message as the bytes of its line, without the line's end. Never fails for the Structs of this module."""
+
+
+def decoder(union: Any) -> Any:
+    """A function from the bytes of one line to one message of `union`; raises `ProtocolError` and nothing else."""
+    decode = msgspec.json.Decoder(union).decode
+
+    def decode_line(line: bytes) -> Any:
+        try:
+            return decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ProtocolError(f"not a message that is understood here: {error}") from None
+        except RecursionError:
+            raise ProtocolError("not a message that is understood here: nested too deeply") from None
+
+    return decode_line
+
+
+decode_client_message = decoder(ClientMessage)
+decode_server_message = decoder(ServerMessage)
+
+
+def is_body(raw: Raw) -> bool:
+    """Whether `raw` is what a body must be: a JSON string in ASCII. It is not decoded: a look at its first byte and
+    one scan for ASCII keep a malicious sender's body from breaking the line that carries it to somebody else."""
+    view = memoryview(raw)
+    return len(view) >= 2 and view[0] == 0x22 and bytes(view).isascii()
+
+
+def error_from(error: FastChatError, re: int | UnsetType = UNSET) -> Error:
+    """The wire's `error` for an exception of ours."""
+    retry_after = error.retry_after if isinstance(error, Busy) else UNSET
+    return Error(code=error.code, message=error.message, re=re, retry_after=retry_after)
+
+
+def bodies_size(recipients: Sequence[Recipient]) -> int:
+    """Bytes of all bodies together."""
+    return sum(len(memoryview(recipient.body)) for recipient in recipients)

@@ -1,0 +1,174 @@
+"""The Store: what must survive a crash, as an interface and the rows that cross it.
+
+Two implementations satisfy it and pass the same tests: `postgres.py` (the network's only store of truth) and
+`memory.py` (a real one, for tests and for driving the rules with a `Clock`). Nothing here knows SQL, sessions or
+the wire. Every method is a coroutine, may raise `Busy` when the database is away or missed its deadline, and
+otherwise raises only what its docstring names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from fastchat.protocols.wire import Bundle, DeviceKeys, ScramVerifier, Signed
+
+
+class Account(msgspec.Struct, frozen=True):
+    user: str
+    rsa_public_key: bytes
+    """PEM (PKCS#1)."""
+    verifier: ScramVerifier
+
+
+class Device(msgspec.Struct, frozen=True):
+    device: str
+    """32 lower-case hex digits, derived from the device's keys (`identity.links.device_id`)."""
+    user: str
+    ed25519: bytes
+    curve25519: bytes
+
+
+class Mail(NamedTuple):
+    """One message for one device that was not handed over at once."""
+
+    recipient: str
+    user: str
+    device: str
+    """The sending user and device."""
+    n: int
+    """The sending device's own counter; `(device, n)` names the message for ever."""
+    at: int
+    """When the server took it, in milliseconds since 1970; for display only."""
+    body: bytes
+    """The JSON value of the body, exactly as it came; opaque."""
+
+
+class Stored(Enum):
+    """What became of one `Mail` of a batch, once the batch is committed."""
+
+    STORED = "stored"
+    MAILBOX_FULL = "mailbox-full"
+    UNKNOWN_DEVICE = "unknown-device"
+
+
+class Waiting(NamedTuple):
+    """One message waiting in a device's mailbox."""
+
+    message: int
+    """The row's number: names the row to `delete`; says nothing about order between senders."""
+    user: str
+    device: str
+    n: int
+    at: int
+    body: bytes
+
+
+class Store(Protocol):
+    """Everything durable. See the module's docstring for `Busy`."""
+
+    # --- lifecycle -------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect and bring the schema up to date. Raises `ConfigError` when that is impossible."""
+
+    async def close(self) -> None:
+        """Finish what is under way and release every connection."""
+
+    @property
+    def available(self) -> bool:
+        """Whether the last use of the database succeeded; for `/status` and `/healthz`."""
+
+    # --- accounts and devices --------------------------------------------------------------------------------
+
+    async def register(
+        self,
+        account: Account,
+        device: Device,
+        links: Sequence[Signed],
+        keys: DeviceKeys,
+        leaves: Sequence[bytes],
+        invite: bytes,
+    ) -> None:
+        """Create an account with its first device in one transaction, and use the invite once.
+
+        `invite` is the SHA-256 of the invite's token. `leaves` are appended to the key log, in order.
+        Raises `NameTaken`, `InviteInvalid`, `DeviceTaken`; then nothing was written.
+        """
+
+    async def add_device(self, device: Device, position: int, link: Signed, keys: DeviceKeys, leaf: bytes) -> None:
+        """Append `link` as number `position` (from 0) of the account's chain, with the device that it names.
+
+        Raises `ChainInvalid` when the chain has another length by now, `DeviceTaken`, `UnknownUser`.
+        """
+
+    async def account(self, user: str) -> Account | None: ...
+
+    async def device(self, device: str) -> Device | None: ...
+
+    async def links(self, users: Sequence[str]) -> Mapping[str, Sequence[Signed]]:
+        """Each known user's whole chain, in order; unknown users are absent."""
+
+    async def devices(self, users: Sequence[str]) -> Mapping[str, Sequence[Device]]:
+        """Each known user's devices, oldest first; unknown users are absent."""
+
+    # --- prekeys ---------------------------------------------------------------------------------------------
+
+    async def publish(self, device: str, keys: DeviceKeys) -> int:
+        """Add one-time keys, replace fallback and seal keys where given; answers how many one-time keys are left.
+
+        At most `ONE_TIME_KEYS_KEPT` one-time keys are kept for a device: the oldest go first. Publishing a
+        statement that is there already changes nothing. Raises `UnknownDevice`.
+        """
+
+    async def bundles(self, devices: Sequence[str], claim: bool) -> Sequence[Bundle]:
+        """The bundle of each known device that has published; with `claim`, each with a one-time key of its own,
+        which no other call ever gets."""
+
+    async def one_time_keys(self, device: str) -> int:
+        """How many unclaimed one-time keys the device has."""
+
+    # --- the key log -----------------------------------------------------------------------------------------
+
+    async def log_leaves(self, start: int, limit: int) -> Sequence[bytes]:
+        """Leaves `start` (from 0) onwards, at most `limit`, in order, without a gap."""
+
+    async def log_size(self) -> int: ...
+
+    # --- mailboxes -------------------------------------------------------------------------------------------
+
+    async def store_mail(self, batch: Sequence[Mail]) -> Sequence[Stored]:
+        """Commit a batch durably, in order, in one transaction; answers one outcome for each.
+
+        A mail for a device that is not known, or whose mailbox would pass its limits (`mailbox_messages`,
+        `mailbox_bytes` of the config), is left out and says so; the others are stored. When this raises, the
+        outcome is unknown: the caller writes the batch again, and recipients drop what they have seen.
+        """
+
+    async def mailbox(self, device: str, in_flight: Sequence[int], limit: int) -> Sequence[Waiting]:
+        """What waits for a device and is not among `in_flight` (row numbers), by row number, at most `limit`.
+
+        Never paged by "greater than the last one": commit order is not row order (docs/architecture.md).
+        """
+
+    async def mailbox_size(self, device: str) -> int:
+        """How many messages wait for the device."""
+
+    async def waiting(self, devices: Sequence[str]) -> Sequence[str]:
+        """Which of these devices have anything in their mailbox (the sweep)."""
+
+    async def delete_mail(self, rows: Sequence[tuple[str, int]]) -> None:
+        """Delete exactly these (device, row number) pairs, and each body that no mailbox names any more."""
+
+    # --- invites ---------------------------------------------------------------------------------------------
+
+    async def add_invite(self, invite: bytes, uses: int | None, expires: int | None) -> None:
+        """Let `invite` (the token's SHA-256) be used `uses` times (None: any number) until `expires` (seconds
+        since 1970; None: for ever). Adding it again changes nothing."""
+
+
+ONE_TIME_KEYS_KEPT = 100
+"""Per device: twice what a client publishes at once."""

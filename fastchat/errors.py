@@ -43,8 +43,12 @@ class FastChatError(Exception):
     """Something went wrong."""
 
     code: ClassVar[str] = "error"
+    retry_after: float | None = None
+    """Seconds to wait before the same is worth trying again; None where that would not help."""
 
-    def __init__(self, message: str = "") -> None:
+    def __init__(self, message: str = "", retry_after: float | None = None) -> None:
+        if retry_after is not None:
+            self.retry_after = retry_after
         super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
 
     @property
@@ -159,6 +163,7 @@ class RateLimited(LimitError):
     """Too much in too short a time."""
 
     code = "rate-limited"
+    retry_after = 1.0
 
 
 class TooManyConnections(LimitError):
@@ -183,11 +188,7 @@ class Busy(FastChatError):
     """The network cannot do this right now; nothing was lost, and it will be asked again."""
 
     code = "busy"
-
-    def __init__(self, message: str = "", retry_after: float = 2.0) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-        """Seconds to wait before the request is worth repeating."""
+    retry_after = 2.0
 
 
 class Replaced(FastChatError):

@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from fastchat.errors import Busy, FastChatError, ProtocolError
+from fastchat.errors import FastChatError, ProtocolError
 
 VERSION = 1
 """Of the protocol. A server speaks exactly the versions that PROTOCOL.md lists."""
@@ -281,11 +281,12 @@ class Added(msgspec.Struct, tag_field="t", tag="added", frozen=True):
 
 class Ready(msgspec.Struct, tag_field="t", tag="ready", frozen=True):
     """service → client, answers `login`: the session is live. `mailbox` messages are waiting and follow;
-    `one_time_keys` are left; `checkpoint` is the key log's newest."""
+    `one_time_keys` are left (both null while the database is away: not known now); `checkpoint` is the key log's
+    newest."""
 
     re: Id
-    mailbox: int
-    one_time_keys: int
+    mailbox: int | None
+    one_time_keys: int | None
     checkpoint: Checkpoint
 
 
@@ -408,7 +409,7 @@ def is_body(raw: Raw) -> bool:
 
 def error_from(error: FastChatError, re: int | UnsetType = UNSET) -> Error:
     """The wire's `error` for an exception of ours."""
-    retry_after = error.retry_after if isinstance(error, Busy) else UNSET
+    retry_after = UNSET if error.retry_after is None else error.retry_after
     return Error(code=error.code, message=error.message, re=re, retry_after=retry_after)
 
 

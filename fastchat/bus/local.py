@@ -1,0 +1,33 @@
+"""The bus of one process: a dictionary from device to inbox. Calls are direct, so their order is kept, and a ring
+cannot be lost; what is attached here is all there is."""
+
+from __future__ import annotations
+
+from fastchat.bus import Answer, Inbox, Offer
+
+
+class LocalBus:
+    def __init__(self) -> None:
+        self._inboxes: dict[str, Inbox] = {}
+
+    def attach(self, device: str, inbox: Inbox) -> None:
+        older = self._inboxes.get(device)
+        self._inboxes[device] = inbox
+        if older is not None and older is not inbox:
+            older.replaced()
+
+    def detach(self, device: str, inbox: Inbox) -> None:
+        if self._inboxes.get(device) is inbox:
+            del self._inboxes[device]
+
+    def offer(self, device: str, offer: Offer, answer: Answer) -> None:
+        inbox = self._inboxes.get(device)
+        if inbox is None:
+            answer(False)
+        else:
+            inbox.offer(offer, answer)
+
+    def ring(self, device: str) -> None:
+        inbox = self._inboxes.get(device)
+        if inbox is not None:
+            inbox.ring()

@@ -1,0 +1,199 @@
+"""The line shell, used by both sides: bytes in, Structs out to whatever object it was given, and one way out.
+
+It cuts lines with Twisted's LineReceiver, has them decoded, keeps to the limits of a line and of the outbound
+queue, and gathers what is sent in one turn of the reactor into one `transport.write` (a write per message costs
+twice as much, and far more under TLS). It knows no session, no login and no command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from fastchat.errors import FrameTooLong, ProtocolError, SlowReader
+from fastchat.protocols.wire import MAX_LINE_BEFORE_LOGIN, encode
+
+
+class Owner(Protocol):
+    """What a shell reports to. Nothing here may raise; the shell logs and aborts if it does."""
+
+    def connected(self, shell: LineShell) -> None:
+        """The connection is up (under TLS: not yet shaken hands)."""
+
+    def received(self, message: Any) -> None:
+        """One decoded message."""
+
+    def bad_frame(self, error: ProtocolError) -> None:
+        """A line that is not a message. After `FrameTooLong` nothing more is read."""
+
+    def writable(self, writable: bool) -> None:
+        """The other side reads too slowly (False), or again (True)."""
+
+    def lost(self, reason: Failure) -> None:
+        """The connection is gone; nothing follows."""
+
+
+class Turn:
+    """Flushes, once per turn of the reactor, every shell that has something to write."""
+
+    __slots__ = ("_reactor", "_waiting")
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        self._reactor = reactor
+        self._waiting: list[LineShell] = []
+
+    def add(self, shell: LineShell) -> None:
+        if not self._waiting:
+            self._reactor.callLater(0, self._flush)
+        self._waiting.append(shell)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for shell in waiting:
+            shell.flush()
+
+
+@implementer(IPushProducer)
+class _Outbound:
+    """The shell's face towards its transport's buffer. Separate from the shell, whose own `pauseProducing`, from
+    LineReceiver, pauses reading. Each method may be called many times in a row."""
+
+    def __init__(self, shell: LineShell) -> None:
+        self._shell = shell
+
+    def pauseProducing(self) -> None:
+        self._shell.set_writable(False)
+
+    def resumeProducing(self) -> None:
+        self._shell.set_writable(True)
+
+    def stopProducing(self) -> None:
+        """The connection is being lost; `connectionLost` follows and does the work."""
+
+
+class LineShell(LineReceiver):
+    """One connection. `decode` turns the bytes of a line into a message or raises `ProtocolError`; `hard` is how
+    many bytes may wait here while the other side does not read before the connection is aborted."""
+
+    log = Logger()
+    delimiter = b"\n"
+
+    def __init__(self, owner: Owner, decode: Callable[[bytes], Any], turn: Turn, hard: int = 1 << 20) -> None:
+        self.MAX_LENGTH = MAX_LINE_BEFORE_LOGIN
+        self._owner = owner
+        self._decode = decode
+        self._turn = turn
+        self._hard = hard
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._open = False
+        self._closing = False
+        self.is_writable = True
+
+    # --- out -----------------------------------------------------------------------------------------------------
+
+    def send(self, message: Any) -> None:
+        """Put a message on its way; it is written at the end of this turn, in order. Nothing once closed."""
+        self.send_line(encode(message))
+
+    def send_line(self, line: bytes) -> None:
+        """As `send`, for a line that is encoded already."""
+        if not self._open or self._closing:
+            return
+        if not self._lines and self.is_writable:
+            self._turn.add(self)
+        self._lines.append(line)
+        self._size += len(line) + 1
+        if self._size > self._hard:
+            self.log.info("aborted: {error}", error=SlowReader().message)
+            self.abort()
+
+    def flush(self) -> None:
+        """Write what has gathered, unless the transport is full; then it goes out when there is room."""
+        if self._lines and self.is_writable and self._open:
+            self._lines.append(b"")
+            data = b"\n".join(self._lines)
+            self._lines = []
+            self._size = 0
+            self.transport.write(data)
+
+    def close(self) -> None:
+        """Write what was sent, then close; nothing more is heard or said. A peer that does not read keeps this from
+        ending: follow with `abort` after a while."""
+        if not self._open or self._closing:
+            return
+        self.flush()
+        self._closing = True
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """End the connection now, whatever is under way."""
+        if self._open:
+            self._closing = True
+            self._lines = []
+            self.transport.abortConnection()
+
+    def set_writable(self, writable: bool) -> None:
+        if writable == self.is_writable or self._closing:
+            return
+        self.is_writable = writable
+        if writable:
+            self.flush()
+        self._owner.writable(writable)
+
+    # --- in ------------------------------------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        self._open = True
+        self.transport.registerProducer(_Outbound(self), True)
+        self._owner.connected(self)
+
+    def lineReceived(self, line: bytes) -> None:
+        if self._closing:
+            return
+        try:
+            message = self._decode(line)
+        except ProtocolError as error:
+            self._owner.bad_frame(error)
+            return
+        try:
+            self._owner.received(message)
+        except Exception:
+            # A mistake of ours ends this connection and no other one; the log has it, the peer has not.
+            self.log.failure("a message was not expected: {kind}", kind=type(message).__name__)
+            self.abort()
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self.clearLineBuffer()
+        if not self._closing:
+            self._owner.bad_frame(FrameTooLong())
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Raw chunks come with attachments; nothing turns raw mode on before."""
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self._open = False
+        self._lines = []
+        self._owner.lost(reason if reason is not None else Failure(ConnectionError("connection lost")))
+
+
+class Pipe(Protocol):
+    """The part of a shell that its owner uses; what tests put in a shell's place."""
+
+    MAX_LENGTH: int
+    is_writable: bool
+
+    def send(self, message: Any) -> None: ...
+
+    def send_line(self, line: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...

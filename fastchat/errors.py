@@ -25,6 +25,7 @@
     ├── Busy                        busy             cannot be done now; ask again after `retry_after` seconds
     ├── Replaced                    replaced         the same device logged in elsewhere
     ├── Internal                    internal         our own fault; the log has the traceback
+    ├── Unreachable                 unreachable      no connection, or none any more (client side)
     └── TrustError                  untrusted        what the server or a peer says does not verify (client side)
         ├── RootChanged             root-changed
         ├── LogInconsistent         log-inconsistent
@@ -201,6 +202,12 @@ class Internal(FastChatError):
     """The server made a mistake; it is in its log."""
 
     code = "internal"
+
+
+class Unreachable(FastChatError):
+    """The network cannot be reached from here now."""
+
+    code = "unreachable"
 
 
 class TrustError(FastChatError):

@@ -1,0 +1,1 @@
+"""What several tests need: real parts, started once, that clean up after themselves."""

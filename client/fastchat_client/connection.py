@@ -1,0 +1,376 @@
+"""The client's connection: the balancer, then a service, then login, and again when it is gone. With `dial.py`, the
+only part that touches sockets.
+
+It drives the core: what a service says goes in, what the core wants said goes out, and its events go to the face.
+It decides where to connect and when; what is said, and what an answer means, the core alone decides. Waits and
+choices come from the reactor and the random source that it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from random import Random
+from typing import Any, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from fastchat.errors import (
+    Busy,
+    CertificateMismatch,
+    FastChatError,
+    Replaced,
+    RequestError,
+    TrustError,
+    Unreachable,
+    UnsupportedVersion,
+)
+from fastchat.identity.login import ChannelBinding
+from fastchat.protocols.wire import Assign, Assigned, ClientMessage, Error, GoAway, ServerMessage, ServiceAddress
+from fastchat_client.dial import Line, dial
+from fastchat_client.events import Connecting, Disconnected, Event
+
+TICK_SECONDS = 1.0
+ANSWER_SECONDS = 10.0
+"""For the balancer's answer."""
+
+FIRST_WAIT = 1.0
+WAIT = 30.0
+LONGEST_WAIT = 300.0
+"""DESIGN section 8: the first reconnect waits 0 to 1 s, the next 0 to 30 s, and then up to twice as long each time,
+to 5 min; full jitter, so that those who lost one service do not fall upon the next one together."""
+
+STEADY_SECONDS = 5.0
+"""A session that lasted so long starts the waits afresh."""
+
+AVOID_SECONDS = 60.0
+"""A service that went away or could not be reached is the last choice for so long."""
+
+
+class Heart(Protocol):
+    """What the connection needs of the core (`fastchat_client.core.Core`)."""
+
+    @property
+    def ready(self) -> bool: ...
+
+    @property
+    def wants_close(self) -> FastChatError | None: ...
+
+    def opened(self, binding: ChannelBinding, lease: str) -> None: ...
+
+    def receive(self, message: ServerMessage) -> None: ...
+
+    def closed(self) -> None: ...
+
+    def tick(self) -> None: ...
+
+    def take_messages(self) -> list[ClientMessage]: ...
+
+    def take_events(self) -> list[Event]: ...
+
+
+class Network(Protocol):
+    """Where the network is, as far as is known (`fastchat_client.profile.Profile`)."""
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def pin(self) -> bytes: ...
+
+    @property
+    def services(self) -> Sequence[ServiceAddress]:
+        """The last list that the balancer gave."""
+
+    def remember(self, services: Sequence[ServiceAddress]) -> None: ...
+
+
+Dial = Callable[[Any, str, int, bytes], Deferred[Line]]
+
+
+def is_final(problem: FastChatError) -> bool:
+    """Whether trying again would only bring the same answer. A wrong certificate is not: each new connection is
+    checked before anything is said, and who stands in between today may be gone tomorrow."""
+    if isinstance(problem, CertificateMismatch):
+        return False
+    return isinstance(problem, RequestError | Replaced | TrustError | UnsupportedVersion)
+
+
+def longest_wait(tries: int) -> float:
+    """Seconds that reconnect number `tries`, counted from 0, waits at most."""
+    return FIRST_WAIT if tries == 0 else min(WAIT * 2.0 ** min(tries - 1, 16), LONGEST_WAIT)
+
+
+class Connection:
+    """Keeps `core` connected from `start` to `stop`. `on_events` is given the core's events, and `Connecting` and
+    `Disconnected`, in order, in a turn of its own; it may act on the core, and calls `flush` when it has."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        core: Heart,
+        network: Network,
+        reactor: Any,
+        random: Random,
+        on_events: Callable[[list[Event]], None],
+        dial: Dial = dial,
+    ) -> None:
+        self._core = core
+        self._network = network
+        self._reactor = reactor
+        self._random = random
+        self._on_events = on_events
+        self._dial = dial
+        self._line: Line | None = None
+        self._life: Deferred[None] | None = None
+        self._over: Deferred[None] = Deferred()
+        self._sleep: Deferred[None] | None = None
+        self._stopping = False
+        self._shown: list[Event] = []
+        self._pump_due = False
+        self._pumping = False
+        self._why_closed: FastChatError | None = None
+        self._steady_since: float | None = None
+        self._avoid: dict[tuple[str, int], float] = {}
+
+    # --- for the face ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Connect, at once."""
+        if self._life is None:
+            self._life = Deferred.fromCoroutine(self._live())
+            self._life.addErrback(self._end_of_life)
+            self._life.addCallback(self._is_over)
+
+    def flush(self) -> None:
+        """Something was done to the core: say and show what came of it."""
+        self._pump()
+
+    def hurry(self) -> None:
+        """A person is waiting: do not sit out the rest of a wait."""
+        if self._sleep is not None:
+            sleep, self._sleep = self._sleep, None
+            sleep.callback(None)
+
+    async def stop(self) -> None:
+        """Say what is still to be said, close, and connect no more."""
+        if self._life is None or self._stopping:
+            return
+        self._stopping = True
+        if self._line is not None:
+            self._pump()
+            self._line.close()
+        else:
+            self._life.cancel()
+        await self._over
+
+    # --- its life --------------------------------------------------------------------------------------------------
+
+    async def _live(self) -> None:
+        tries = 0
+        while True:
+            problem = await self._round()
+            if self._stopping:
+                return
+            if is_final(problem):
+                self._show(Disconnected(problem.code, problem.message, None))
+                return
+            if self._was_steady():
+                tries = 0
+            wait = self._random.uniform(0.0, longest_wait(tries))
+            if isinstance(problem, Busy):
+                wait = max(wait, min(problem.retry_after, LONGEST_WAIT))
+            self._show(Disconnected(problem.code, problem.message, wait))
+            await self._wait(wait)
+            tries += 1
+
+    def _end_of_life(self, failure: Failure) -> None:
+        if not (self._stopping and isinstance(failure.value, CancelledError)):
+            self.log.failure("the connection's own code failed", failure)
+            self._show(Disconnected("internal", "FastChat made a mistake; it is not connected any more", None))
+
+    def _is_over(self, _: None) -> None:
+        self._pump()
+        self._over.callback(None)
+
+    def _was_steady(self) -> bool:
+        since, self._steady_since = self._steady_since, None
+        return since is not None and self._reactor.seconds() - since >= STEADY_SECONDS
+
+    async def _wait(self, seconds: float) -> None:
+        """Until `seconds` have passed, or `hurry`."""
+        self._sleep = Deferred()
+        wake = self._reactor.callLater(seconds, self.hurry)
+        try:
+            await self._sleep
+        finally:
+            self._sleep = None
+            if wake.active():
+                wake.cancel()
+
+    async def _round(self) -> FastChatError:
+        """One try at every place there is, until one takes us; then the whole session. Returns why it is over."""
+        self._show(Connecting(_where(self._network.host, self._network.port)))
+        problem: FastChatError = Unreachable()
+        assigned: Assigned | None = None
+        try:
+            assigned = await self._ask_balancer()
+        except FastChatError as error:
+            problem = error
+        for service, lease in self._places(assigned):
+            self._show(Connecting(service.name))
+            try:
+                line = await self._dial(self._reactor, service.host, service.port, self._network.pin)
+            except FastChatError as error:
+                self._avoid[service.host, service.port] = self._reactor.seconds() + AVOID_SECONDS
+                # Of several reasons, the one that somebody must hear of is told.
+                problem = problem if isinstance(problem, CertificateMismatch) else error
+                continue
+            return await self._session(line, service, lease)
+        return problem
+
+    async def _ask_balancer(self) -> Assigned:
+        line = await self._dial(self._reactor, self._network.host, self._network.port, self._network.pin)
+        answer: Deferred[ServerMessage] = Deferred()
+
+        def received(message: ServerMessage) -> None:
+            if not answer.called:
+                answer.callback(message)
+
+        def ended(reason: FastChatError) -> FastChatError:
+            if not answer.called:
+                answer.errback(reason)
+            return reason
+
+        line.received = received
+        line.ended.addCallback(ended)
+        late = self._reactor.callLater(ANSWER_SECONDS, line.fail, Unreachable(f"{line.where} does not answer"))
+        try:
+            line.send(Assign(id=1))
+            message = await answer
+        finally:
+            if late.active():
+                late.cancel()
+            line.close()
+        if isinstance(message, Assigned):
+            self._network.remember(message.services)
+            return message
+        if isinstance(message, Error) and message.code == Busy.code:
+            retry_after = message.retry_after if isinstance(message.retry_after, float) else 2.0
+            raise Busy("no service is up at the moment", retry_after)
+        raise Unreachable(f"{line.where} does not answer as a balancer does")
+
+    def _places(self, assigned: Assigned | None) -> Iterator[tuple[ServiceAddress, str]]:
+        """Every service worth a try: the balancer's choice first, then those that it named, in random order; the ones
+        to avoid last. A lease is good for the service that it was given for."""
+        now = self._reactor.seconds()
+        self._avoid = {place: until for place, until in self._avoid.items() if until > now}
+        services = list(self._network.services)
+        self._random.shuffle(services)
+        places = [(service, "") for service in services if assigned is None or service != assigned.service]
+        if assigned is not None:
+            places.insert(0, (assigned.service, assigned.lease))
+        places.sort(key=lambda place: (place[0].host, place[0].port) in self._avoid)
+        yield from places
+
+    # --- a session -------------------------------------------------------------------------------------------------
+
+    async def _session(self, line: Line, service: ServiceAddress, lease: str) -> FastChatError:
+        def received(message: ServerMessage) -> None:
+            if isinstance(message, GoAway):
+                self._avoid[service.host, service.port] = self._reactor.seconds() + AVOID_SECONDS
+            self._core.receive(message)
+            self._pump_soon()
+
+        self._line = line
+        self._why_closed = None
+        line.received = received
+        line.writable = self._writable
+        ticks = LoopingCall(self._tick)
+        ticks.clock = self._reactor
+        self._core.opened(line.binding, lease)
+        self._pump_soon()
+        ticks.start(TICK_SECONDS, now=False).addErrback(self._tick_failed, line)
+        try:
+            reason = await line.ended
+        finally:
+            if ticks.running:
+                ticks.stop()
+            self._line = None
+            # What was heard last, an error that says why, is still the core's to judge.
+            problem = self._why_closed or self._core.wants_close
+            self._core.closed()
+            self._pump_soon()
+        return problem or reason
+
+    def _tick(self) -> None:
+        self._core.tick()
+        self._pump()
+
+    def _tick_failed(self, failure: Failure, line: Line) -> None:
+        self.log.failure("a tick failed", failure)
+        line.fail(Unreachable("the connection was given up after a mistake of FastChat's own"))
+
+    def _writable(self, writable: bool) -> None:
+        """A service that does not read is not read from either: so nothing piles up here, neither its messages nor
+        our answers. If it stays so, the core hears no pong and gives it up."""
+        if self._line is not None:
+            self._line.read_on(writable)
+        if writable:
+            self._pump_soon()
+
+    def _pump_soon(self) -> None:
+        """Once for all the messages that this turn brings: receipts are cumulative, so one answers many."""
+        if not self._pump_due:
+            self._pump_due = True
+            self._reactor.callLater(0, self._pump)
+
+    def _pump(self) -> None:
+        self._pump_due = False
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            again = True
+            while again:
+                again = self._say() | self._tell()
+        finally:
+            self._pumping = False
+        self._close_if_wanted()
+
+    def _say(self) -> bool:
+        line = self._line
+        if line is None or not line.is_writable:
+            return False
+        messages = self._core.take_messages()
+        for message in messages:
+            line.send(message)
+        return bool(messages)
+
+    def _tell(self) -> bool:
+        shown, self._shown = self._shown, []
+        events = shown + self._core.take_events()
+        if self._core.ready and self._steady_since is None:
+            self._steady_since = self._reactor.seconds()
+        if events:
+            self._on_events(events)
+        return bool(events)
+
+    def _close_if_wanted(self) -> None:
+        if self._line is not None and self._why_closed is None and self._core.wants_close is not None:
+            self._why_closed = self._core.wants_close
+            self._line.close()
+
+    def _show(self, event: Event) -> None:
+        self._shown.append(event)
+        self._pump_soon()
+
+
+def _where(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

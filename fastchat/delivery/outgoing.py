@@ -1,0 +1,201 @@
+"""What one sending session has on its way.
+
+A lane joins the sending device to one recipient device. Its rule keeps the order: **a message is offered at once only
+if nothing before it in its lane is on its way to the mailbox; and before a message is stored, everything that is
+offered and unanswered in its lane is stored.** So the mailbox never holds a message whose predecessors are neither
+there nor received. After `busy` a lane answers `busy` to everything later than the message that was refused, until
+that one comes again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from fastchat.bus import Bus, Offer
+from fastchat.delivery.writer import MailWriter
+from fastchat.errors import Busy, FastChatError
+from fastchat.protocols.wire import Recipient
+from fastchat.store import Mail
+
+Done = Callable[[FastChatError | None], None]
+"""Told once, perhaps before `send` returns: None when the message is accepted, else why not."""
+
+
+LANES_KEPT = 256
+"""Idle lanes that a session keeps because it will probably need them again."""
+
+LANES = 4096
+"""Lanes of one session at once: what it can make this side remember."""
+
+
+class Counters:
+    """What a service counts for its status: messages accepted, and of their deliveries those that went to mailboxes."""
+
+    __slots__ = ("accepted", "stored")
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.stored = 0
+
+
+class _Submission:
+    """One `send`: open until each recipient device's delivery is settled."""
+
+    __slots__ = ("done", "error", "n", "open")
+
+    def __init__(self, n: int, deliveries: int, done: Done) -> None:
+        self.n = n
+        self.open = deliveries
+        self.done = done
+        self.error: FastChatError | None = None
+
+
+class _Lane:
+    """From the sending device to one recipient device."""
+
+    __slots__ = ("device", "offered", "refused", "storing")
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.offered: deque[_OnItsWay] = deque()
+        """Offered to the device and not answered, in order."""
+        self.storing = 0
+        """How many messages are on their way to the mailbox."""
+        self.refused: int | None = None
+        """The lowest `n` that was answered with `busy` and has not come again."""
+
+    def refuse(self, n: int) -> None:
+        self.refused = n if self.refused is None else min(n, self.refused)
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.offered and not self.storing and self.refused is None
+
+
+class _OnItsWay:
+    """One message in one lane. Callable: it is the `Answer` that the bus is given."""
+
+    __slots__ = ("_outgoing", "lane", "offer", "settled", "submission")
+
+    def __init__(self, outgoing: Outgoing, lane: _Lane, submission: _Submission, offer: Offer) -> None:
+        self._outgoing = outgoing
+        self.lane = lane
+        self.submission = submission
+        self.offer = offer
+        self.settled = False
+
+    def __call__(self, taken: bool) -> None:
+        """The device has received it (True), or it will not be handed over (False)."""
+        lane = self.lane
+        if taken:
+            if lane.offered and lane.offered[0] is self:
+                lane.offered.popleft()
+            self._outgoing.settle(self, None)
+        elif not self.settled:
+            self._outgoing.spill(lane)
+
+    def stored(self, error: FastChatError | None) -> None:
+        """It is in the mailbox, or cannot be."""
+        self._outgoing.stored(self, error)
+
+
+class Outgoing:
+    """The messages of one sending session. It outlives the session for as long as something is on its way: what
+    could not be handed over is stored although nobody waits for the answer any more."""
+
+    def __init__(
+        self,
+        user: str,
+        device: str,
+        bus: Bus,
+        writer: MailWriter,
+        milliseconds: Callable[[], int],
+        counters: Counters,
+    ) -> None:
+        self._user = user
+        self._device = device
+        self._bus = bus
+        self._writer = writer
+        self._milliseconds = milliseconds
+        self._counters = counters
+        self._lanes: dict[str, _Lane] = {}
+        self.unaccepted = 0
+        """How many `send`s are not answered."""
+
+    def send(self, n: int, recipients: Sequence[Recipient], done: Done) -> None:
+        """Deliver message `n` to each recipient device; `done(None)` when all have it or it is stored for them.
+
+        `done(error)`: `Busy` when some of it must be sent again; `MailboxFull` or `UnknownDevice` when that would
+        not help for at least one device (the other devices have the message).
+        """
+        lanes = [self._lane(recipient.device) for recipient in recipients]
+        if len(self._lanes) > LANES:
+            done(Busy("too many recipients at once"))
+            return
+        if any(lane.refused is not None and n > lane.refused for lane in lanes):
+            done(Busy("an earlier message to the same device must come first"))
+            return
+        submission = _Submission(n, len(recipients), done)
+        self.unaccepted += 1
+        at = self._milliseconds()
+        for lane, recipient in zip(lanes, recipients, strict=True):
+            lane.refused = None
+            message = _OnItsWay(self, lane, submission, Offer(self._user, self._device, n, at, recipient.body))
+            if lane.storing:
+                self._store(message)
+            else:
+                lane.offered.append(message)
+                self._bus.offer(lane.device, message.offer, message)
+
+    def refuse(self, n: int, recipients: Sequence[Recipient]) -> None:
+        """Message `n` was refused for now, before it came here: nothing later may pass it in these lanes."""
+        for recipient in recipients:
+            if len(self._lanes) < LANES:
+                self._lane(recipient.device).refuse(n)
+
+    def _lane(self, device: str) -> _Lane:
+        lane = self._lanes.get(device)
+        if lane is None:
+            lane = self._lanes[device] = _Lane(device)
+        return lane
+
+    def spill(self, lane: _Lane) -> None:
+        """One offered message was not taken: it goes to the mailbox, and with it, in order, all that is unanswered
+        in its lane. Some of these may be received all the same; then the device drops what the mailbox brings."""
+        unanswered, lane.offered = lane.offered, deque()
+        for message in unanswered:
+            self._store(message)
+
+    def _store(self, message: _OnItsWay) -> None:
+        message.lane.storing += 1
+        offer = message.offer
+        mail = Mail(message.lane.device, offer.user, offer.device, offer.n, offer.at, bytes(offer.body))
+        self._writer.put(mail, message.stored)
+
+    def stored(self, message: _OnItsWay, error: FastChatError | None) -> None:
+        lane = message.lane
+        lane.storing -= 1
+        if error is None:
+            self._counters.stored += 1
+        elif isinstance(error, Busy) and not message.settled:
+            lane.refuse(message.submission.n)
+        self.settle(message, error)
+
+    def settle(self, message: _OnItsWay, error: FastChatError | None) -> None:
+        """One delivery of a submission has come to its end; a second end of the same one says nothing new."""
+        if message.settled:
+            return
+        message.settled = True
+        if len(self._lanes) > LANES_KEPT and message.lane.is_idle:
+            self._lanes.pop(message.lane.device, None)
+        submission = message.submission
+        if error is not None and not isinstance(submission.error, Busy):
+            # Busy wins over a final error: it is sent again, and the final error will come again too.
+            submission.error = error
+        submission.open -= 1
+        if submission.open == 0:
+            self.unaccepted -= 1
+            if submission.error is None:
+                self._counters.accepted += 1
+            submission.done(submission.error)

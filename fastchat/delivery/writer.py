@@ -1,0 +1,170 @@
+"""Writing to mailboxes and removing from them in natural batches: whatever queued while the last batch was being
+committed is the next one. No timer decides when to write, so a lone message waits for nothing and a storm pays for
+one transaction per few hundred.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from fastchat.bus import Bus
+from fastchat.errors import Busy, FastChatError, MailboxFull, UnknownDevice
+from fastchat.store import Mail, Store, Stored
+
+Settled = Callable[[FastChatError | None], None]
+"""Told once what became of one mail: None when it is committed."""
+
+REMOVE_AGAIN_SECONDS = 1.0
+"""After a removal that failed. Until it succeeds, what was received is remembered by its inbox."""
+
+
+class _Idle:
+    """Lets anybody wait until a queue has run empty."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Deferred[None]] = []
+
+    def wait(self) -> Deferred[None]:
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        return waiting
+
+    def reached(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for deferred in waiting:
+            deferred.callback(None)
+
+
+class MailWriter:
+    """The one writer of a process. Mails are committed in the order in which they are put, so what one sender has
+    for one device is always a prefix in the mailbox.
+
+    When a batch fails its outcome is unknown, and everything that has queued behind it fails with it: storing a
+    later message while an earlier one is not stored would break the order. The senders send again.
+    """
+
+    log = Logger()
+
+    def __init__(self, store: Store, bus: Bus, batch: int) -> None:
+        self._store = store
+        self._bus = bus
+        self._batch = batch
+        self._queue: deque[tuple[Mail, Settled]] = deque()
+        self._writing = False
+        self._idle = _Idle()
+
+    def put(self, mail: Mail, settled: Settled) -> None:
+        """Commit `mail`; then ring its device and tell `settled`."""
+        self._queue.append((mail, settled))
+        if not self._writing:
+            self._write_next()
+
+    async def idle(self) -> None:
+        """Until nothing is being written or waits to be."""
+        if self._writing:
+            await self._idle.wait()
+
+    def _write_next(self) -> None:
+        if not self._queue:
+            self._writing = False
+            self._idle.reached()
+            return
+        self._writing = True
+        batch = [self._queue.popleft() for _ in range(min(self._batch, len(self._queue)))]
+        writing = Deferred.fromCoroutine(self._store.store_mail([mail for mail, _ in batch]))
+        writing.addCallbacks(self._written, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
+        writing.addErrback(self._mistaken)
+        writing.addBoth(lambda _: self._write_next())
+
+    def _written(self, outcomes: Sequence[Stored], batch: Sequence[tuple[Mail, Settled]]) -> None:
+        # Rings first: an inbox must know of its mail before a sender may offer it the next message.
+        for device in {mail.recipient for (mail, _), outcome in zip(batch, outcomes, strict=True) if _is_in(outcome)}:
+            self._bus.ring(device)
+        for (_, settled), outcome in zip(batch, outcomes, strict=True):
+            settled(_ERRORS[outcome]() if outcome in _ERRORS else None)
+
+    def _failed(self, failure: Any, batch: Sequence[tuple[Mail, Settled]]) -> None:
+        if failure.check(Busy):
+            error: FastChatError = failure.value
+        else:
+            self.log.failure("a batch of {count} messages could not be stored", failure, count=len(batch))
+            error = Busy()
+        behind, self._queue = self._queue, deque()
+        for _, settled in (*batch, *behind):
+            settled(error)
+
+    def _mistaken(self, failure: Any) -> None:
+        self.log.failure("a sender could not be told what became of its messages", failure)
+
+
+_ERRORS: dict[Stored, type[FastChatError]] = {
+    Stored.MAILBOX_FULL: MailboxFull,
+    Stored.UNKNOWN_DEVICE: UnknownDevice,
+}
+
+
+def _is_in(outcome: Stored) -> bool:
+    return outcome is Stored.STORED
+
+
+class MailRemover:
+    """Deletes what was received. Nothing waits for it, and what it has not deleted is only delivered again and
+    dropped, so it tries until it succeeds."""
+
+    log = Logger()
+
+    def __init__(self, store: Store, reactor: IReactorTime, batch: int) -> None:
+        self._store = store
+        self._reactor = reactor
+        self._batch = batch
+        self._queue: deque[tuple[str, int, Callable[[int], None]]] = deque()
+        self._removing = False
+        self._again: IDelayedCall | None = None
+        self._idle = _Idle()
+
+    def remove(self, device: str, row: int, removed: Callable[[int], None]) -> None:
+        self._queue.append((device, row, removed))
+        if not self._removing:
+            self._remove_next()
+
+    async def stop(self) -> None:
+        """Finish, or give up if the database cannot be reached: what is left is delivered again, and dropped."""
+        if self._removing and self._again is None:
+            await self._idle.wait()
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+
+    def _remove_next(self) -> None:
+        self._again = None
+        if not self._queue:
+            self._removing = False
+            self._idle.reached()
+            return
+        self._removing = True
+        batch = [self._queue.popleft() for _ in range(min(self._batch, len(self._queue)))]
+        removing = Deferred.fromCoroutine(self._store.delete_mail([(device, row) for device, row, _ in batch]))
+        removing.addCallbacks(self._removed, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
+        removing.addErrback(self._mistaken)
+
+    def _removed(self, _: None, batch: Sequence[tuple[str, int, Callable[[int], None]]]) -> None:
+        for _device, row, removed in batch:
+            removed(row)
+        self._remove_next()
+
+    def _failed(self, failure: Any, batch: Sequence[tuple[str, int, Callable[[int], None]]]) -> None:
+        if not failure.check(Busy):
+            self.log.failure("{count} received messages could not be deleted", failure, count=len(batch))
+        self._queue.extendleft(reversed(batch))
+        self._again = self._reactor.callLater(REMOVE_AGAIN_SECONDS, self._remove_next)
+        self._idle.reached()
+
+    def _mistaken(self, failure: Any) -> None:
+        self.log.failure("the removal of received messages stumbled", failure)
+        self._remove_next()

@@ -28,7 +28,7 @@ async def cluster() -> EmbeddedPostgres:
         home = Path(tempfile.mkdtemp(prefix="fastchat-tests-"))
         _cluster = EmbeddedPostgres(home, reactor)
         _starting = Deferred.fromCoroutine(_cluster.start())
-        reactor.addSystemEventTrigger("during", "shutdown", _stop, _cluster, home)
+        reactor.addSystemEventTrigger("before", "shutdown", _stop, _cluster, home)
     if _starting is not None:
         await _starting
         _starting = None

@@ -346,8 +346,9 @@ class GoAway(msgspec.Struct, tag_field="t", tag="goaway", frozen=True):
 
 
 class Error(msgspec.Struct, tag_field="t", tag="error", frozen=True, omit_defaults=True):
-    """server → client: request `re` was refused; without `re`, the connection itself ends with this. `code` is one
-    of those in `fastchat.errors`; `retry_after` (seconds) comes with `busy` and `rate-limited`."""
+    """server → client: request `re` was refused; without `re`, the connection itself ends with this (but for
+    `bad-frame` after login, which answers a line that has no readable `id`). `code` is one of those in
+    `fastchat.errors`; `retry_after` (seconds) comes with `busy` and `rate-limited`."""
 
     code: str
     message: str

@@ -1,0 +1,476 @@
+"""One chat connection: its states and its command table. No sockets, no TLS, no SQL.
+
+    OPEN ──hello──▶ GREETED ──login──▶ READY        any state ──▶ CLOSED
+                     │   ▲
+                     │   └─ register (then login)
+                     └─ scram, scram ──▶ PROVEN ── add_device ──▶ GREETED
+
+What may be said when is the table `COMMANDS`, and nothing else decides it. Before READY, requests are taken one at a
+time and the first error ends the connection; after it, errors answer their request and the session goes on. A session
+talks to a `Pipe` (what it says), a `Service` (where it lives) and the rules of floor 2 (what it may have).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from enum import Enum
+from typing import Any, NamedTuple, Protocol
+
+from msgspec import UNSET, UnsetType
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from fastchat.accounts import Accounts, ScramExchange
+from fastchat.bus import Offer
+from fastchat.config import Limits
+from fastchat.delivery import Counters, Delivery, Inbox, Outgoing
+from fastchat.directory import Directory
+from fastchat.errors import (
+    Busy,
+    FastChatError,
+    FrameTooLong,
+    Internal,
+    LoginFailed,
+    LoginTimeout,
+    OutOfTurn,
+    ProtocolError,
+    RateLimited,
+    Replaced,
+    RequestError,
+    UnsupportedVersion,
+)
+from fastchat.identity.login import ChannelBinding
+from fastchat.limits import LoginFailures, TokenBucket
+from fastchat.protocols.line import Pipe
+from fastchat.protocols.wire import (
+    MAX_LINE,
+    VERSION,
+    Accepted,
+    AddDevice,
+    Added,
+    ClientMessage,
+    GoAway,
+    Hello,
+    KeysAnswer,
+    KeysRequest,
+    LogAnswer,
+    Login,
+    LogRequest,
+    Message,
+    Ping,
+    Pong,
+    Publish,
+    Published,
+    Ready,
+    Received,
+    Register,
+    Registered,
+    ScramAnswer,
+    ScramRequest,
+    Send,
+    ServerMessage,
+    SessionLimits,
+    Welcome,
+    error_from,
+    is_body,
+)
+from fastchat.store import Device
+
+BAD_FRAMES = 10
+"""Lines that are not messages, after login, before the connection is ended."""
+
+PENDING_REQUESTS = 16
+"""Requests of one session that may wait for the database at once."""
+
+CLOSE_SECONDS = 5.0
+"""For the other side to take what was said last; then the connection is aborted."""
+
+LEAVE_SECONDS = 1.0
+"""The same, when the service itself is stopping."""
+
+
+class Service(Protocol):
+    """Where a session lives."""
+
+    name: str
+    limits: Limits
+    accounts: Accounts
+    directory: Directory
+    delivery: Delivery
+    failures: LoginFailures
+    counters: Counters
+    reactor: IReactorTime
+
+    def greeted(self, session: Session, lease: str) -> None:
+        """The session counts from here on; its lease, if it has one, is redeemed."""
+
+    def ended(self, session: Session) -> None:
+        """The connection is gone. Called once for each session, greeted or not."""
+
+
+class State(Enum):
+    OPEN = "open"
+    GREETED = "greeted"
+    PROVEN = "proven"
+    WAITING = "waiting"
+    """A request before login is being worked on; nothing may be said until it is answered."""
+    READY = "ready"
+    CLOSED = "closed"
+
+
+class Session:
+    """Owns a line shell's messages (`fastchat.protocols.line.Owner`, but for the shell's `connected`). `binding` is
+    asked once the first message is here: then TLS has shaken hands. `challenge`: 32 random bytes."""
+
+    log = Logger()
+
+    def __init__(
+        self, service: Service, pipe: Pipe, address: str, binding: Callable[[], ChannelBinding], challenge: bytes
+    ) -> None:
+        self.state = State.OPEN
+        self.gone: Deferred[None] = Deferred()
+        """Fires when the connection is gone."""
+        self._service = service
+        self._pipe = pipe
+        self._address = address
+        self._binding = binding
+        self._challenge = challenge
+        self._frames = 0
+        self._bad_frames = 0
+        self._pending = 0
+        self._heard = True
+        self._silent = 0.0
+        self._stuck = 0.0
+        self._scram: ScramExchange | None = None
+        self._user = ""
+        self._device: Device | None = None
+        self._outgoing: Outgoing | None = None
+        self._inbox: Inbox | None = None
+        limits = service.limits
+        self._sends = TokenBucket(limits.sends_per_second, limits.sends_burst, service.reactor.seconds)
+        self._timer: IDelayedCall | None = service.reactor.callLater(
+            limits.login_seconds, self.end, LoginTimeout(f"no login within {limits.login_seconds:g} seconds")
+        )
+
+    # --- what the connection reports ---------------------------------------------------------------------------------
+
+    def received(self, message: ClientMessage) -> None:
+        self._heard = True
+        if self.state is State.CLOSED:
+            return
+        command = COMMANDS.get(type(message))
+        try:
+            if self.state is not State.READY:
+                self._count_frame()
+            if command is None or self.state not in command.states:
+                raise OutOfTurn(f"{type(message).__struct_config__.tag} cannot be said while {self.state.value}")
+            command.act(self, message)
+        except FastChatError as error:
+            self._refuse(error, getattr(message, "id", UNSET))
+
+    def bad_frame(self, error: ProtocolError) -> None:
+        self._heard = True
+        if self.state is State.CLOSED:
+            return
+        self._bad_frames += 1
+        if self.state is State.READY and not isinstance(error, FrameTooLong) and self._bad_frames <= BAD_FRAMES:
+            self._pipe.send(error_from(error))
+        else:
+            self.end(error)
+
+    def writable(self, writable: bool) -> None:
+        self._stuck = 0.0
+        if self._inbox is not None:
+            self._inbox.set_writable(writable)
+
+    def lost(self) -> None:
+        """The connection is gone. What was not received goes to mailboxes; what was not accepted is sent again."""
+        self.state = State.CLOSED
+        self._stop_timer()
+        if self._inbox is not None:
+            self._inbox.close()
+        self._service.ended(self)
+        self.gone.callback(None)
+
+    def tick(self, seconds: float) -> None:
+        """`seconds` have passed since the last tick: is the other side there, and reading?"""
+        limits = self._service.limits
+        self._silent = 0.0 if self._heard else self._silent + seconds
+        self._heard = False
+        self._stuck = 0.0 if self._pipe.is_writable else self._stuck + seconds
+        if self._stuck >= limits.slow_reader_seconds or self._silent >= limits.dead_seconds:
+            self.log.debug("aborted {device}: silent {silent} s", device=self._device, silent=self._silent)
+            self._pipe.abort()
+
+    # --- ending ------------------------------------------------------------------------------------------------------
+
+    def end(self, error: FastChatError) -> None:
+        """Say why, and close; abort if the other side does not take even that."""
+        if self.state is State.CLOSED:
+            return
+        self.state = State.CLOSED
+        self._stop_timer()
+        self._pipe.send(error_from(error))
+        self._pipe.close()
+        self._timer = self._service.reactor.callLater(CLOSE_SECONDS, self._abort)
+        if self._inbox is not None:
+            self._inbox.close()
+
+    def go_away(self, after: float, reason: str) -> None:
+        """Ask the client to move to another service."""
+        if self.state is State.READY:
+            self._pipe.send(GoAway(after=after, reason=reason))
+
+    def leave(self, reason: str) -> None:
+        """The service stops: say so, close, and abort soon. Messages that are not accepted are sent again elsewhere,
+        those that are not received go to the mailbox."""
+        if self.state is State.CLOSED:
+            return
+        self.go_away(0.0, reason)
+        self.state = State.CLOSED
+        self._stop_timer()
+        self._pipe.close()
+        self._timer = self._service.reactor.callLater(LEAVE_SECONDS, self._abort)
+        if self._inbox is not None:
+            self._inbox.close()
+
+    def _abort(self) -> None:
+        self._timer = None
+        self._pipe.abort()
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def _refuse(self, error: FastChatError, re: int | UnsetType) -> None:
+        """Answer a request with an error; before login that is the end of the connection."""
+        self._pipe.send(error_from(error, re))
+        if self.state is not State.READY:
+            self.state = State.CLOSED
+            self._stop_timer()
+            self._pipe.close()
+            self._timer = self._service.reactor.callLater(CLOSE_SECONDS, self._abort)
+
+    def _count_frame(self) -> None:
+        self._frames += 1
+        if self._frames > self._service.limits.frames_before_login:
+            raise RateLimited("too many messages before the login")
+
+    # --- requests that wait for something ----------------------------------------------------------------------------
+
+    def _ask(self, re: int, answer: Coroutine[Any, Any, ServerMessage], then: State | None = None) -> None:
+        """Send what `answer` comes to, or its error. Before login the session then is in state `then`."""
+        if then is None and self._pending >= PENDING_REQUESTS:
+            answer.close()
+            raise RateLimited(f"more than {PENDING_REQUESTS} requests at once")
+        self._pending += 1
+        if then is not None:
+            self.state = State.WAITING
+        asked = Deferred.fromCoroutine(answer)
+        asked.addCallbacks(self._answer, self._failed, callbackArgs=(then,), errbackArgs=(re,))
+        asked.addErrback(lambda failure: self.log.failure("an answer could not be given", failure))
+
+    def _answer(self, message: ServerMessage, then: State | None) -> None:
+        self._pending -= 1
+        if self.state is State.CLOSED:
+            return
+        if then is not None:
+            self.state = then
+        self._pipe.send(message)
+        if then is State.READY:
+            self._become_ready()
+
+    def _failed(self, failure: Any, re: int) -> None:
+        self._pending -= 1
+        if failure.check(FastChatError):
+            error: FastChatError = failure.value
+        else:
+            self.log.failure("a request of {user} could not be answered", failure, user=self._user or "somebody")
+            error = Internal()
+        if self.state is not State.CLOSED:
+            self._refuse(error, re)
+
+    # --- before login ------------------------------------------------------------------------------------------------
+
+    def _hello(self, hello: Hello) -> None:
+        if hello.version != VERSION:
+            raise UnsupportedVersion(f"version {VERSION} is spoken here, not {hello.version}")
+        limits = self._service.limits
+        self.state = State.GREETED
+        self._service.greeted(self, hello.lease)
+        self._pipe.send(
+            Welcome(
+                re=hello.id,
+                version=VERSION,
+                service=self._service.name,
+                challenge=self._challenge,
+                limits=SessionLimits(
+                    max_line=MAX_LINE,
+                    unaccepted=limits.unaccepted,
+                    sends_per_second=limits.sends_per_second,
+                    window_messages=limits.window_messages,
+                    window_bytes=limits.window_bytes,
+                    ping_every=limits.ping_seconds,
+                    dead_after=limits.dead_seconds,
+                ),
+            )
+        )
+
+    def _register(self, request: Register) -> None:
+        self._ask(request.id, self._registered(request), State.GREETED)
+
+    async def _registered(self, request: Register) -> ServerMessage:
+        await self._service.accounts.register(request)
+        return Registered(re=request.id)
+
+    def _scram_step(self, request: ScramRequest) -> None:
+        if self._scram is None:
+            self._scram = self._service.accounts.scram(self._binding().end_point)
+            self._ask(request.id, self._scram_first(self._scram, request), State.GREETED)
+        else:
+            self._ask(request.id, self._scram_final(self._scram, request), State.PROVEN)
+
+    async def _scram_first(self, scram: ScramExchange, request: ScramRequest) -> ServerMessage:
+        answer = await scram.first(request.message)
+        # Waited for before the password is looked at, right or wrong: see LoginFailures.
+        await self._wait(self._service.failures.delay(scram.user, self._address))
+        return ScramAnswer(re=request.id, message=answer)
+
+    async def _scram_final(self, scram: ScramExchange, request: ScramRequest) -> ServerMessage:
+        try:
+            answer, self._user = scram.final(request.message)
+        except LoginFailed:
+            self._service.failures.failed(scram.user, self._address)
+            raise
+        return ScramAnswer(re=request.id, message=answer)
+
+    def _add_device(self, request: AddDevice) -> None:
+        self._ask(request.id, self._added(request), State.GREETED)
+
+    async def _added(self, request: AddDevice) -> ServerMessage:
+        await self._service.accounts.add_device(self._user, request)
+        return Added(re=request.id)
+
+    def _login(self, request: Login) -> None:
+        self._ask(request.id, self._logged_in(request), State.READY)
+
+    async def _logged_in(self, request: Login) -> ServerMessage:
+        service = self._service
+        try:
+            self._device = await service.accounts.check_login(request, self._binding().exporter, self._challenge)
+        except LoginFailed:
+            service.failures.failed(request.user, self._address)
+            await self._wait(service.failures.delay(request.user, self._address))
+            raise
+        self._user = self._device.user
+        mailbox = one_time_keys = None
+        try:
+            mailbox = await service.delivery.waiting(self._device.device)
+            one_time_keys = await service.directory.one_time_keys(self._device.device)
+        except Busy:
+            self.log.debug("{user} logs in while the database is away", user=self._user)
+        checkpoint = await service.directory.checkpoint()
+        return Ready(re=request.id, mailbox=mailbox, one_time_keys=one_time_keys, checkpoint=checkpoint)
+
+    async def _wait(self, seconds: float) -> None:
+        if seconds > 0:
+            await deferLater(self._service.reactor, seconds)
+
+    def _become_ready(self) -> None:
+        """`ready` has been said; now messages may flow."""
+        assert self._device is not None
+        self._stop_timer()
+        self._pipe.MAX_LENGTH = MAX_LINE
+        delivery, device = self._service.delivery, self._device
+        self._outgoing = delivery.outgoing(device.user, device.device, self._service.counters)
+        self._inbox = delivery.open_inbox(device.device, self._deliver, self._replaced)
+        self._inbox.set_writable(self._pipe.is_writable)
+
+    def _replaced(self) -> None:
+        self.end(Replaced())
+
+    # --- after login -------------------------------------------------------------------------------------------------
+
+    def _send(self, send: Send) -> None:
+        outgoing = self._outgoing
+        assert outgoing is not None
+        for recipient in send.to:
+            if not is_body(recipient.body):
+                raise ProtocolError("a body is a string of base64")
+        if len(send.to) > 1 and len({recipient.device for recipient in send.to}) < len(send.to):
+            raise RequestError("a device is named twice")
+        if outgoing.unaccepted >= self._service.limits.unaccepted:
+            outgoing.refuse(send.n, send.to)
+            raise RateLimited(f"more than {self._service.limits.unaccepted} messages wait to be accepted")
+        if not self._sends.take():
+            outgoing.refuse(send.n, send.to)
+            raise RateLimited("too many messages a second", retry_after=max(0.1, self._sends.wait()))
+        re = send.id
+
+        def done(error: FastChatError | None) -> None:
+            self._pipe.send(Accepted(re) if error is None else error_from(error, re))
+
+        outgoing.send(send.n, send.to, done)
+
+    def _received(self, received: Received) -> None:
+        assert self._inbox is not None
+        try:
+            self._inbox.received(received.upto)
+        except ProtocolError as error:
+            self.end(error)
+
+    def _deliver(self, k: int, offer: Offer) -> None:
+        self._pipe.send(Message(k, offer.user, offer.device, offer.n, offer.at, offer.body))
+
+    def _keys(self, request: KeysRequest) -> None:
+        self._ask(request.id, self._found_keys(request))
+
+    async def _found_keys(self, request: KeysRequest) -> ServerMessage:
+        return KeysAnswer(re=request.id, accounts=await self._service.directory.keys(request.users, request.claim))
+
+    def _publish(self, request: Publish) -> None:
+        self._ask(request.id, self._published(request))
+
+    async def _published(self, request: Publish) -> ServerMessage:
+        assert self._device is not None
+        return Published(re=request.id, one_time_keys=await self._service.directory.publish(self._device, request.keys))
+
+    def _log(self, request: LogRequest) -> None:
+        self._ask(request.id, self._read_log(request))
+
+    async def _read_log(self, request: LogRequest) -> ServerMessage:
+        leaves, checkpoint = await self._service.directory.log(request.start)
+        return LogAnswer(re=request.id, start=request.start, leaves=leaves, checkpoint=checkpoint)
+
+    def _ping(self, ping: Ping) -> None:
+        self._pipe.send(Pong(re=ping.id))
+
+
+class Command(NamedTuple):
+    """A row of the table: what is done, and in which states it may be asked for."""
+
+    act: Callable[[Session, Any], None]
+    states: frozenset[State]
+
+
+_OPEN = frozenset({State.OPEN})
+_GREETED = frozenset({State.GREETED})
+_PROVEN = frozenset({State.PROVEN})
+_READY = frozenset({State.READY})
+
+COMMANDS: dict[type, Command] = {
+    Hello: Command(Session._hello, _OPEN),
+    Register: Command(Session._register, _GREETED),
+    ScramRequest: Command(Session._scram_step, _GREETED),
+    AddDevice: Command(Session._add_device, _PROVEN),
+    Login: Command(Session._login, _GREETED),
+    KeysRequest: Command(Session._keys, _READY),
+    Publish: Command(Session._publish, _READY),
+    Send: Command(Session._send, _READY),
+    Received: Command(Session._received, _READY),
+    LogRequest: Command(Session._log, _READY),
+    Ping: Command(Session._ping, _READY),
+}

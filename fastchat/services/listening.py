@@ -1,0 +1,155 @@
+"""How every FastChat port listens: TLS 1.3 over TCP, a line shell on each connection, the limits of an address.
+
+A connection over a limit is told so and closed; it never meets the service behind the port.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL.SSL import Connection
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+from twisted.internet.tcp import Port
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+
+from fastchat.errors import ConfigError, LimitError, ProtocolError
+from fastchat.identity.login import EXPORTER_SIZE, ChannelBinding
+from fastchat.protocols.line import LineShell
+from fastchat.protocols.wire import ClientMessage, decode_client_message, error_from
+from fastchat.services.node import Node
+
+CLOSE_SECONDS = 5.0
+"""For a connection over a limit to take the reason; then it is aborted."""
+
+
+class Conversation(Protocol):
+    """What answers on one connection."""
+
+    def received(self, message: ClientMessage) -> None: ...
+
+    def bad_frame(self, error: ProtocolError) -> None: ...
+
+    def writable(self, writable: bool) -> None: ...
+
+    def lost(self) -> None: ...
+
+
+Converse = Callable[[LineShell, str], Conversation]
+"""Begins a conversation on a shell that is up, with the peer's address."""
+
+
+class _Refused:
+    """The conversation with a connection over a limit: none."""
+
+    def __init__(self, shell: LineShell, error: LimitError, reactor: Any) -> None:
+        shell.send(error_from(error))
+        shell.close()
+        self._abort = reactor.callLater(CLOSE_SECONDS, shell.abort)
+
+    def received(self, message: ClientMessage) -> None: ...
+
+    def bad_frame(self, error: ProtocolError) -> None: ...
+
+    def writable(self, writable: bool) -> None: ...
+
+    def lost(self) -> None:
+        if self._abort.active():
+            self._abort.cancel()
+
+
+class _Connection:
+    """A shell's owner: counts the address, and passes everything on to the conversation."""
+
+    def __init__(self, node: Node, address: str, converse: Converse) -> None:
+        self._node = node
+        self._address = address
+        self._converse = converse
+        self._counted = False
+        self._conversation: Conversation
+
+    def connected(self, shell: LineShell) -> None:
+        transport = shell.transport
+        transport.setTcpNoDelay(True)
+        _set_user_timeout(transport, self._node.config.limits.tcp_user_timeout)
+        try:
+            self._node.addresses.connected(self._address)
+        except LimitError as error:
+            self._conversation = _Refused(shell, error, self._node.reactor)
+        else:
+            self._counted = True
+            self._conversation = self._converse(shell, self._address)
+
+    def received(self, message: ClientMessage) -> None:
+        self._conversation.received(message)
+
+    def bad_frame(self, error: ProtocolError) -> None:
+        self._conversation.bad_frame(error)
+
+    def writable(self, writable: bool) -> None:
+        self._conversation.writable(writable)
+
+    def lost(self, reason: Failure) -> None:
+        if self._counted:
+            self._node.addresses.disconnected(self._address)
+        self._conversation.lost()
+
+
+class _Factory(Factory):
+    log = Logger()
+    noisy = False
+
+    def __init__(self, node: Node, converse: Converse) -> None:
+        self._node = node
+        self._converse = converse
+
+    def buildProtocol(self, addr: IAddress | None) -> LineShell:
+        owner = _Connection(self._node, getattr(addr, "host", ""), self._converse)
+        return LineShell(owner, decode_client_message, self._node.turn, self._node.config.limits.outbound_hard)
+
+
+class _UnbufferedTLSFactory(TLSMemoryBIOFactory):
+    """Twisted's TLS without its extra write buffer: the shell gathers a turn's writes already."""
+
+    protocol = TLSMemoryBIOProtocol
+    noisy = False
+
+
+def listen(node: Node, port: int, converse: Converse) -> tuple[Port, int]:
+    """Listen on `port` (0: any free); answers with the port's object and its number. Raises `ConfigError` when that is not possible."""
+    config = node.config
+    factory = _UnbufferedTLSFactory(node.tls, False, _Factory(node, converse))
+    try:
+        listening: Port = node.reactor.listenTCP(port, factory, backlog=config.limits.backlog, interface=config.host)
+    except CannotListenError as error:
+        reason = getattr(error.socketError, "strerror", None) or error.socketError
+        raise ConfigError(
+            f"cannot listen on {config.host}:{port}: {reason}; set FASTCHAT_PORT to move the block of ports"
+        ) from None
+    return listening, listening.getHost().port  # type: ignore[no-untyped-call]
+
+
+def channel_binding(shell: LineShell) -> ChannelBinding:
+    """What binds a login to this server side TLS connection, which must have shaken hands."""
+    connection: Connection = shell.transport.getHandle()
+    certificate = connection.get_certificate()
+    if certificate is None:
+        raise AssertionError("a server without a certificate cannot have shaken hands")
+    digest = hashes.Hash(hashes.SHA256())
+    digest.update(certificate.to_cryptography().public_bytes(Encoding.DER))
+    exporter = bytes(connection.export_keying_material(b"EXPORTER-Channel-Binding", EXPORTER_SIZE, b""))
+    return ChannelBinding(exporter, digest.finalize())
+
+
+def _set_user_timeout(transport: Any, seconds: float) -> None:
+    """RFC 5482 on Linux; elsewhere the ping notices a dead peer, later."""
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if option is not None:
+        transport.transport.getHandle().setsockopt(socket.IPPROTO_TCP, option, int(seconds * 1000))

@@ -1,0 +1,30 @@
+"""What the services of one process share: the rules of floor 2 over one store and one bus. Made in `network`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastchat.accounts import Accounts
+from fastchat.config import Config
+from fastchat.delivery import Delivery
+from fastchat.directory import Directory
+from fastchat.limits import AddressLimits, LoginFailures
+from fastchat.placement import Placement
+from fastchat.protocols.line import Turn
+
+
+@dataclass(frozen=True)
+class Node:
+    config: Config
+    reactor: Any
+    """Twisted's reactor: time, TCP and the rest."""
+    tls: Any
+    """The servers' TLS context factory (`services.certificate`)."""
+    accounts: Accounts
+    directory: Directory
+    delivery: Delivery
+    placement: Placement
+    failures: LoginFailures
+    addresses: AddressLimits
+    turn: Turn

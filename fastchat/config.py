@@ -24,6 +24,9 @@ DEFAULT_PORT = 7400
 OPERATIONS_OFFSET = 80
 """The operations HTTP listens on `port + OPERATIONS_OFFSET`; service number i (from 1) on `port + i`."""
 
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
+"""Hosts that mean every address of the machine."""
+
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Size = Annotated[int, Meta(ge=1024, le=2**40)]
@@ -128,8 +131,15 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     strategy: Annotated[
         Strategy, Meta(description="least-connections, round-robin, random or power-of-two-choices.")
     ] = "least-connections"
+    log_level: Annotated[
+        Literal["debug", "info", "warn"], Meta(description="What goes to the log file: debug, info or warn.")
+    ] = "info"
     database: Database = Database()
     limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        if not self.public_host and self.host in EVERYWHERE:
+            raise ValueError(f"`host` is {self.host}, which clients cannot connect to: set `public_host` to a name")
 
     @property
     def advertised_host(self) -> str:
@@ -183,7 +193,7 @@ def _convert(values: Mapping[str, Any], source: str) -> Config:
         if unknown := re.fullmatch("Object contains unknown field `(.*)`", text):
             key = f"{where}.{unknown[1]}" if where else unknown[1]
             raise ConfigError(f"{source}: unknown key {key}") from None
-        raise ConfigError(f"{source}: {where}: {text}") from None
+        raise ConfigError(": ".join(filter(None, (source, where, text)))) from None
 
 
 def example() -> str:

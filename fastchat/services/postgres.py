@@ -33,7 +33,7 @@ USER = "fastchat"
 POLL_SECONDS = 0.02
 START_SECONDS = 120.0
 """After a crash it may have to replay its log first."""
-FAST_SECONDS = 3.0
+FAST_SECONDS = 2.0
 """How long a fast shutdown may take before it becomes an immediate one, which the next start recovers from."""
 BACKOFF_SECONDS = (0.2, 1.0, 2.0, 5.0, 15.0)
 LOG_SIZE = 8 * 1024 * 1024
@@ -148,7 +148,7 @@ class EmbeddedPostgres:
         unfinished = self.places.data.with_name("data.new")
         shutil.rmtree(unfinished, ignore_errors=True)
         arguments = ["-D", str(unfinished), "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C"]
-        process = self._spawn("initdb", arguments)
+        process = self._process = self._spawn("initdb", arguments)
         code = await process.ended()
         if code != 0:
             raise ConfigError(f"PostgreSQL's data directory cannot be made: {self._last_words(process.log_start)}")
@@ -158,7 +158,7 @@ class EmbeddedPostgres:
         arguments = ["-D", str(self.places.data), "-c", f"unix_socket_directories={_quoted(self.places.socket)}"]
         for name, value in SETTINGS.items():
             arguments += ["-c", f"{name}={value}"]
-        process = self._process = self._spawn("postgres", arguments, self._ended)
+        process = self._process = self._spawn("postgres", arguments)
         deadline = self._reactor.seconds() + START_SECONDS
         while not self._is_ready(process.pid):
             if process.exit is not None:
@@ -179,7 +179,7 @@ class EmbeddedPostgres:
         except FileNotFoundError:
             return []
 
-    def _spawn(self, program: str, arguments: Sequence[str], ended: Callable[[int], None] | None = None) -> _Process:
+    def _spawn(self, program: str, arguments: Sequence[str]) -> _Process:
         places = self.places
         command = [sys.executable, "-I", "-S", "-c", LAUNCHER]
         command += ["" if places.uid is None else str(places.uid), "" if places.gid is None else str(places.gid)]
@@ -189,7 +189,7 @@ class EmbeddedPostgres:
         log = os.open(places.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         nothing = os.open(os.devnull, os.O_RDONLY)
         try:
-            process = _Process(os.fstat(log).st_size, ended)
+            process = _Process(os.fstat(log).st_size, self._ended)
             # The file itself, not a pipe through us: an orphan must still be able to log.
             self._reactor.spawnProcess(
                 process, sys.executable, command, env={}, path="/", childFDs={0: nothing, 1: log, 2: log}
@@ -260,7 +260,7 @@ class EmbeddedPostgres:
 class _Process(ProcessProtocol):
     """One program that we run, and its end."""
 
-    def __init__(self, log_start: int, ended: Callable[[int], None] | None) -> None:
+    def __init__(self, log_start: int, ended: Callable[[int], None]) -> None:
         self.log_start = log_start
         self.ready = False
         self.exit: int | None = None
@@ -293,8 +293,7 @@ class _Process(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:
         end: Any = reason.value
         self.exit = code = end.exitCode if end.exitCode is not None else -end.signal
-        if self._ended is not None:
-            self._ended(code)
+        self._ended(code)
         waiting, self._waiting = self._waiting, []
         for deferred in waiting:
             deferred.callback(code)

@@ -1,0 +1,109 @@
+"""What operators and their machines ask over HTTP, on loopback: is it well, and what is it doing.
+
+It is given a function that says what is the case now, and knows nothing else. It changes nothing and shows nothing
+about anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.web.http import Request as HttpRequest
+from twisted.web.resource import Resource
+from twisted.web.server import Request, Site
+
+from fastchat.services import Reactor
+
+LOOPBACK = "127.0.0.1"
+
+
+class ServiceStatus(msgspec.Struct, frozen=True):
+    """One chat service."""
+
+    name: str
+    port: int
+    sessions: int
+    """Logged in now."""
+    leases: int
+    """Sent to it by the balancer and not arrived yet."""
+    accepted: int
+    """Messages since its start."""
+    stored: int
+    """Those of them that went to a mailbox."""
+
+
+class Status(msgspec.Struct, frozen=True):
+    """The whole process, as `GET /status` shows it."""
+
+    strategy: str
+    database: str
+    """"up" or "away"."""
+    services: tuple[ServiceStatus, ...]
+    problems: tuple[str, ...] = ()
+    """What keeps it from doing all its work, each a line for a person; none: healthy."""
+
+
+class OperationsService(Service):
+    """The listener; `port` 0 takes any free one."""
+
+    def __init__(self, status: Callable[[], Status], port: int, reactor: Reactor) -> None:
+        self._site = Site(_root(status))
+        self._site.displayTracebacks = False
+        # A line per question would only bury the log: a supervisor asks every few seconds.
+        self._site.log = _no_access_log  # type: ignore[method-assign]
+        self._port = port
+        self._reactor = reactor
+        self._listening: IListeningPort | None = None
+
+    async def start_listening(self) -> int:
+        """Answers the port. Raises `CannotListenError`."""
+        self._listening = self._reactor.listenTCP(self._port, self._site, interface=LOOPBACK)
+        address: Any = self._listening.getHost()
+        return int(address.port)
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        listening, self._listening = self._listening, None
+        stopping: Deferred[Any] = maybeDeferred(listening.stopListening if listening else lambda: None)
+        return stopping.addCallback(lambda _: self._site.stopFactory())
+
+
+def _no_access_log(request: HttpRequest) -> None:
+    """Say nothing."""
+
+
+def _root(status: Callable[[], Status]) -> Resource:
+    root = Resource()
+    root.putChild(b"healthz", _Health(status))
+    root.putChild(b"status", _Status(status))
+    return root
+
+
+class _Page(Resource):
+    """GET and HEAD; twisted.web answers 405 to every other method."""
+
+    isLeaf = False
+
+    def __init__(self, status: Callable[[], Status]) -> None:
+        super().__init__()
+        self._now = status
+
+
+class _Health(_Page):
+    def render_GET(self, request: Request) -> bytes:
+        request.setHeader(b"content-type", b"text/plain; charset=utf-8")
+        problems = self._now().problems
+        if problems:
+            request.setResponseCode(503)
+        return ("\n".join(problems or ("ok",)) + "\n").encode()
+
+
+class _Status(_Page):
+    def render_GET(self, request: Request) -> bytes:
+        request.setHeader(b"content-type", b"application/json")
+        return msgspec.json.format(msgspec.json.encode(self._now())) + b"\n"

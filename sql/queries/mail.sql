@@ -1,0 +1,97 @@
+-- Mailboxes. Every statement here is on the path of messages: keep an eye on the plans (tests/test_store_plans.py).
+
+-- name: store_mail
+-- One batch: one statement, one transaction, one commit; one outcome per message, in the order of the batch. A mailbox
+-- is full for the first message that does not fit and for all later ones of the batch, so that none overtakes one that
+-- was refused. Row numbers rise in the order of the batch. The arrays come as literals and the bodies end to end as one
+-- value: 500 constructor elements, or 500 bodies parsed as elements of an array, cost several times as much.
+with batch as materialized (
+    select
+        mail.recipient, mail.user_name, mail.device, mail.n, mail.sent_at, mail.size, mail.position,
+        substring(%(bodies)s::bytea from mail.start for mail.size) as body
+    from unnest(
+        %(recipients)s::uuid[], %(users)s::text[], %(devices)s::uuid[], %(ns)s::bigint[], %(times)s::bigint[],
+        %(starts)s::integer[], %(sizes)s::integer[]
+    ) with ordinality as mail (recipient, user_name, device, n, sent_at, start, size, position)
+),
+room as materialized (
+    select device, messages, bytes
+    from mailbox_sizes where device = any (%(recipients)s::uuid[])
+    order by device
+    for no key update
+),
+judged as materialized (
+    select
+        batch.recipient, batch.size, batch.position,
+        case
+            when room.device is null then 'unknown-device'
+            when room.messages + row_number() over earlier > %(most_messages)s
+                or room.bytes + sum(batch.size) over earlier > %(most_bytes)s then 'mailbox-full'
+            else 'stored'
+        end as outcome
+    from batch left join room on room.device = batch.recipient
+    window earlier as (partition by batch.recipient order by batch.position)
+),
+growth as (
+    update mailbox_sizes
+    set messages = mailbox_sizes.messages + added.messages, bytes = mailbox_sizes.bytes + added.bytes
+    from (
+        select recipient, count(*) as messages, sum(size) as bytes
+        from judged where outcome = 'stored' group by recipient
+    ) as added
+    where mailbox_sizes.device = added.recipient
+),
+numbered as materialized (
+    -- The numbers are drawn one by one, from rows that are sorted already.
+    select nextval('messages_id_seq') as id, ordered.*
+    from (
+        select batch.* from batch join judged using (position) where judged.outcome = 'stored' order by batch.position
+    ) as ordered
+),
+bodies as (
+    insert into messages (id, user_name, device, n, sent_at, body)
+    select id, user_name, device, n, sent_at, body from numbered
+),
+waiting as (
+    insert into mailboxes (device, message, size) select recipient, id, size from numbered
+)
+select outcome from judged order by position;
+
+-- name: mailbox
+select messages.id, messages.user_name, messages.device, messages.n, messages.sent_at, messages.body
+from mailboxes join messages on messages.id = mailboxes.message
+where mailboxes.device = %(device)s and mailboxes.message <> all (%(in_flight)s::bigint[])
+order by mailboxes.message
+limit %(limit)s;
+
+-- name: mailbox_size
+select messages from mailbox_sizes where device = %(device)s;
+
+-- name: waiting
+select device from mailbox_sizes where device = any (%(devices)s::uuid[]) and messages > 0;
+
+-- name: delete_mail
+-- Three statements, one transaction. A body is locked before its rows are deleted: of two that delete the last two rows
+-- of one body, the second waits for the first, and its third statement sees what the first one did. In one statement
+-- each would see the other's row still there, and the body would stay for ever. Every lock is taken in one order:
+-- messages by number, then sizes by device.
+select from messages where id = any (%(messages)s::bigint[]) order by id for update;
+with gone as (
+    delete from mailboxes
+    using unnest(%(devices)s::uuid[], %(messages)s::bigint[]) as pair (device, message)
+    where mailboxes.device = pair.device and mailboxes.message = pair.message
+    returning mailboxes.device, mailboxes.size
+),
+removed as (
+    select device, count(*) as messages, sum(size) as bytes from gone group by device
+),
+locked as materialized (
+    select device from mailbox_sizes where device in (select device from removed) order by device for no key update
+)
+update mailbox_sizes
+set messages = mailbox_sizes.messages - removed.messages, bytes = mailbox_sizes.bytes - removed.bytes
+from locked join removed using (device)
+where mailbox_sizes.device = locked.device;
+delete from messages
+where id = any (%(messages)s::bigint[])
+    and not exists (select from mailboxes where mailboxes.message = messages.id);

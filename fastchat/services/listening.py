@@ -123,7 +123,7 @@ class _UnbufferedTLSFactory(TLSMemoryBIOFactory):
 
 
 def listen(node: Node, port: int, converse: Converse) -> tuple[Port, int]:
-    """Listen on `port` (0: any free); answers with the port's object and its number. Raises `ConfigError` when that is not possible."""
+    """Listen on `port` (0: any free); answers with the port and its number. Raises `ConfigError` if it cannot."""
     config = node.config
     factory = _UnbufferedTLSFactory(node.tls, False, _Factory(node, converse))
     try:

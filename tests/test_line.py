@@ -1,0 +1,162 @@
+"""The line shell: whatever bytes come in, in whatever pieces, its owner gets messages or errors; and what goes out is
+one write per turn and never more than the other side takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from fastchat.errors import FrameTooLong, ProtocolError
+from fastchat.protocols.line import LineShell, Turn
+from fastchat.protocols.wire import MAX_LINE_BEFORE_LOGIN, Hello, Ping, Pong, decode_client_message, encode
+
+
+class Recorder:
+    """An owner that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+        self.errors: list[ProtocolError] = []
+        self.writable_told: list[bool] = []
+        self.is_lost = False
+        self.fails = False
+
+    def connected(self, shell: LineShell) -> None:
+        self.shell = shell
+
+    def received(self, message: Any) -> None:
+        if self.fails:
+            raise ZeroDivisionError
+        self.messages.append(message)
+
+    def bad_frame(self, error: ProtocolError) -> None:
+        self.errors.append(error)
+
+    def writable(self, writable: bool) -> None:
+        self.writable_told.append(writable)
+
+    def lost(self, reason: Failure) -> None:
+        self.is_lost = True
+
+
+class CountingTransport(StringTransport):
+    """Also counts writes, which is what costs."""
+
+    writes = 0
+    aborted = False
+
+    def write(self, data: bytes) -> None:
+        self.writes += 1
+        super().write(data)
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+
+
+class LineCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.owner, self.shell, self.transport = self.connection()
+
+    def connection(self, hard: int = 1 << 20) -> tuple[Recorder, LineShell, CountingTransport]:
+        owner = Recorder()
+        shell = LineShell(owner, decode_client_message, Turn(self.clock), hard)
+        transport = CountingTransport()
+        shell.makeConnection(transport)
+        return owner, shell, transport
+
+    # --- in
+
+    def test_messages_arrive_in_order_however_they_are_cut(self) -> None:
+        data = encode(Hello(1, 1)) + b"\n" + encode(Ping(2)) + b"\r\n"
+        for piece in range(1, len(data)):
+            owner, shell, _ = self.connection()
+            shell.dataReceived(data[:piece])
+            shell.dataReceived(data[piece:])
+            self.assertEqual(owner.messages, [Hello(1, 1), Ping(2)])
+
+    def test_a_bad_line_is_told_and_the_next_one_is_read(self) -> None:
+        self.shell.dataReceived(b'{"t":"nonsense"}\n\n' + encode(Ping(7)) + b"\n")
+        self.assertEqual([error.code for error in self.owner.errors], ["bad-frame", "bad-frame"])
+        self.assertEqual(self.owner.messages, [Ping(7)])
+
+    def test_a_line_of_the_greatest_length_passes_and_one_byte_more_does_not(self) -> None:
+        line = encode(Ping(1)).ljust(MAX_LINE_BEFORE_LOGIN)
+        self.shell.dataReceived(line + b"\n")
+        self.assertEqual(self.owner.messages, [Ping(1)])
+        self.shell.dataReceived(line + b" \n")
+        self.assertIsInstance(self.owner.errors[0], FrameTooLong)
+
+    def test_an_endless_line_is_noticed_before_its_end(self) -> None:
+        self.shell.dataReceived(b"x" * (MAX_LINE_BEFORE_LOGIN + 2))
+        self.assertIsInstance(self.owner.errors[0], FrameTooLong)
+
+    def test_an_owner_that_fails_ends_its_own_connection_and_leaves_a_trace(self) -> None:
+        self.owner.fails = True
+        self.shell.dataReceived(encode(Ping(1)) + b"\n")
+        self.assertTrue(self.transport.aborted)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.lists(st.binary(max_size=200), max_size=6))
+    def test_any_bytes_are_messages_or_errors(self, pieces: list[bytes]) -> None:
+        owner, shell, transport = self.connection()
+        for piece in pieces:
+            shell.dataReceived(piece)
+        self.assertFalse(transport.aborted)
+        lines = b"".join(pieces).split(b"\n")[:-1]
+        self.assertEqual(len(owner.messages) + len(owner.errors), len(lines))
+
+    # --- out
+
+    def test_what_is_sent_in_one_turn_is_one_write(self) -> None:
+        for number in range(3):
+            self.shell.send(Pong(number))
+        self.assertEqual(self.transport.writes, 0)
+        self.clock.advance(0)
+        self.assertEqual(self.transport.writes, 1)
+        self.assertEqual(self.transport.value(), b"".join(encode(Pong(number)) + b"\n" for number in range(3)))
+        self.shell.send(Pong(9))
+        self.clock.advance(0)
+        self.assertEqual(self.transport.writes, 2)
+
+    def test_nothing_is_written_while_the_other_side_does_not_read(self) -> None:
+        producer = self.transport.producer
+        producer.pauseProducing()
+        producer.pauseProducing()
+        self.shell.send(Pong(1))
+        self.clock.advance(1)
+        self.assertEqual(self.transport.writes, 0)
+        producer.resumeProducing()
+        self.assertEqual(self.transport.value(), encode(Pong(1)) + b"\n")
+        self.assertEqual(self.owner.writable_told, [False, True])
+
+    def test_too_much_for_a_slow_reader_ends_its_connection(self) -> None:
+        _, shell, transport = self.connection(hard=100)
+        transport.producer.pauseProducing()
+        for number in range(10):
+            shell.send(Pong(number))
+        self.assertTrue(transport.aborted)
+
+    def test_close_says_what_was_sent_and_nothing_after(self) -> None:
+        self.shell.send(Pong(1))
+        self.shell.close()
+        self.shell.send(Pong(2))
+        self.shell.dataReceived(encode(Ping(3)) + b"\n")
+        self.clock.advance(1)
+        self.assertEqual(self.transport.value(), encode(Pong(1)) + b"\n")
+        self.assertTrue(self.transport.disconnecting)
+        self.assertEqual(self.owner.messages, [])
+
+    def test_after_the_connection_is_lost_sending_is_quiet(self) -> None:
+        self.shell.connectionLost()
+        self.assertTrue(self.owner.is_lost)
+        self.shell.send(Pong(1))
+        self.clock.advance(1)
+        self.assertEqual(self.transport.writes, 0)

@@ -39,7 +39,7 @@ async def migrate(session: Session, migrations: Sequence[Migration]) -> int:
 def _check(applied: Sequence[tuple[int, str, memoryview]], migrations: Sequence[Migration]) -> None:
     if len(applied) > len(migrations):
         raise ConfigError(
-            f"the database is at migration {len(applied):04}, newer than this FastChat, which knows {len(migrations):04}"
+            f"the database is at migration {len(applied):04}, this FastChat knows {len(migrations):04}: it is too old"
         )
     for (number, name, checksum), migration in zip(applied, migrations, strict=False):
         if (number, name, bytes(checksum)) != (migration.number, migration.name, migration.checksum):

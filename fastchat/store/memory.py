@@ -1,0 +1,248 @@
+"""A store in memory: the same rules as PostgreSQL's, for tests and for driving everything above with a `Clock`.
+
+A coroutine of this store completes without waiting for anything, so each method is one transaction. It checks before
+it changes: what raises has changed nothing. `available = False` makes it a database that is away. It knows nothing
+that the interface does not name.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+
+from fastchat.config import Config
+from fastchat.errors import (
+    Busy,
+    ChainInvalid,
+    DeviceTaken,
+    InviteInvalid,
+    NameTaken,
+    UnknownDevice,
+    UnknownUser,
+)
+from fastchat.identity.keylog import LEAF_SIZE
+from fastchat.protocols.wire import Bundle, DeviceKeys, Signed
+from fastchat.store import ONE_TIME_KEYS_KEPT, Account, Device, Mail, Stored, Waiting
+
+
+class _Published:
+    """What one device has published."""
+
+    def __init__(self) -> None:
+        self.one_time: dict[bytes, Signed] = {}
+        """By its body, oldest first."""
+        self.claimed: dict[bytes, None] = {}
+        """Bodies that were given out: none is taken back in."""
+        self.fallback: Signed | None = None
+        self.seal: Signed | None = None
+
+    def put(self, keys: DeviceKeys) -> None:
+        self.fallback = keys.fallback or self.fallback
+        self.seal = keys.seal or self.seal
+        for statement in keys.one_time:
+            if statement.body not in self.claimed:
+                self.one_time.setdefault(statement.body, statement)
+        if keys.one_time:
+            for kept in (self.one_time, self.claimed):
+                for body in list(islice(kept, max(0, len(kept) - ONE_TIME_KEYS_KEPT))):
+                    del kept[body]
+
+    def claim(self) -> Signed | None:
+        for body, statement in self.one_time.items():
+            del self.one_time[body]
+            self.claimed[body] = None
+            return statement
+        return None
+
+
+class _Invite:
+    def __init__(self, uses: int | None, expires: int | None) -> None:
+        self.uses = uses
+        self.expires = expires
+        self.used = 0
+
+    def usable(self, now: float) -> bool:
+        return (self.uses is None or self.used < self.uses) and (self.expires is None or self.expires > now)
+
+
+class MemoryStore:
+    """A `Store`. `seconds` tells the time since 1970, for invites that expire."""
+
+    def __init__(self, config: Config, seconds: Callable[[], float] = time.time) -> None:
+        self.available = True
+        """Set it to False, and every call raises `Busy` until it is True again."""
+        self._limits = config.limits
+        self._seconds = seconds
+        self._accounts: dict[str, Account] = {}
+        self._chains: dict[str, list[Signed]] = {}
+        self._devices: dict[str, Device] = {}
+        self._devices_of: dict[str, list[Device]] = {}
+        self._published: dict[str, _Published] = {}
+        self._log: list[bytes] = []
+        self._invites: dict[bytes, _Invite] = {}
+        self._mailboxes: dict[str, dict[int, Waiting]] = {}
+        self._last_message = 0
+
+    def _check_available(self) -> None:
+        if not self.available:
+            raise Busy
+
+    # --- lifecycle -------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        self._check_available()
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    # --- accounts and devices --------------------------------------------------------------------------------
+
+    async def register(
+        self,
+        account: Account,
+        device: Device,
+        links: Sequence[Signed],
+        keys: DeviceKeys,
+        leaves: Sequence[bytes],
+        invite: bytes,
+    ) -> None:
+        self._check_available()
+        known = self._invites.get(invite)
+        if known is None or not known.usable(self._seconds()):
+            raise InviteInvalid
+        if account.user in self._accounts:
+            raise NameTaken
+        if device.device in self._devices:
+            raise DeviceTaken
+        _check_leaves(leaves)
+        known.used += 1
+        self._accounts[account.user] = account
+        self._chains[account.user] = list(links)
+        self._devices_of[account.user] = []
+        self._insert_device(device, keys)
+        self._log.extend(leaves)
+
+    async def add_device(self, device: Device, position: int, link: Signed, keys: DeviceKeys, leaf: bytes) -> None:
+        self._check_available()
+        if device.user not in self._accounts:
+            raise UnknownUser
+        chain = self._chains[device.user]
+        if len(chain) != position:
+            raise ChainInvalid(f"The chain has {len(chain)} links by now.")
+        if device.device in self._devices:
+            raise DeviceTaken
+        _check_leaves([leaf])
+        chain.append(link)
+        self._insert_device(device, keys)
+        self._log.append(leaf)
+
+    def _insert_device(self, device: Device, keys: DeviceKeys) -> None:
+        self._devices[device.device] = device
+        self._devices_of[device.user].append(device)
+        self._mailboxes[device.device] = {}
+        self._published[device.device] = _Published()
+        self._published[device.device].put(keys)
+
+    async def account(self, user: str) -> Account | None:
+        self._check_available()
+        return self._accounts.get(user)
+
+    async def device(self, device: str) -> Device | None:
+        self._check_available()
+        return self._devices.get(device)
+
+    async def links(self, users: Sequence[str]) -> Mapping[str, Sequence[Signed]]:
+        self._check_available()
+        return {user: list(self._chains[user]) for user in users if user in self._chains}
+
+    async def devices(self, users: Sequence[str]) -> Mapping[str, Sequence[Device]]:
+        self._check_available()
+        return {user: list(self._devices_of[user]) for user in users if user in self._devices_of}
+
+    # --- prekeys ---------------------------------------------------------------------------------------------
+
+    async def publish(self, device: str, keys: DeviceKeys) -> int:
+        self._check_available()
+        if device not in self._published:
+            raise UnknownDevice
+        published = self._published[device]
+        published.put(keys)
+        return len(published.one_time)
+
+    async def bundles(self, devices: Sequence[str], claim: bool) -> Sequence[Bundle]:
+        self._check_available()
+        bundles = []
+        for device in dict.fromkeys(devices):
+            published = self._published.get(device)
+            if published and published.seal and published.fallback:
+                one_time = published.claim() if claim else None
+                bundles.append(Bundle(device, published.seal, published.fallback, one_time))
+        return bundles
+
+    async def one_time_keys(self, device: str) -> int:
+        self._check_available()
+        return len(self._published[device].one_time) if device in self._published else 0
+
+    # --- the key log -----------------------------------------------------------------------------------------
+
+    async def log_leaves(self, start: int, limit: int) -> Sequence[bytes]:
+        self._check_available()
+        return self._log[start : start + limit]
+
+    async def log_size(self) -> int:
+        self._check_available()
+        return len(self._log)
+
+    # --- mailboxes -------------------------------------------------------------------------------------------
+
+    async def store_mail(self, batch: Sequence[Mail]) -> Sequence[Stored]:
+        self._check_available()
+        room: dict[str, tuple[int, int]] = {}
+        return [self._store(mail, room) for mail in batch]
+
+    def _store(self, mail: Mail, room: dict[str, tuple[int, int]]) -> Stored:
+        """`room`: messages and bytes of the mailboxes with all earlier mail of the batch, stored or refused."""
+        mailbox = self._mailboxes.get(mail.recipient)
+        if mailbox is None:
+            return Stored.UNKNOWN_DEVICE
+        held = (len(mailbox), sum(len(waiting.body) for waiting in mailbox.values()))
+        messages, size = room.get(mail.recipient, held)
+        room[mail.recipient] = messages, size = messages + 1, size + len(mail.body)
+        if messages > self._limits.mailbox_messages or size > self._limits.mailbox_bytes:
+            return Stored.MAILBOX_FULL
+        self._last_message += 1
+        mailbox[self._last_message] = Waiting(
+            self._last_message, mail.user, mail.device, mail.n, mail.at, bytes(mail.body)
+        )
+        return Stored.STORED
+
+    async def mailbox(self, device: str, in_flight: Sequence[int], limit: int) -> Sequence[Waiting]:
+        self._check_available()
+        flying = set(in_flight)
+        waiting = (row for row in self._mailboxes.get(device, {}).values() if row.message not in flying)
+        return list(islice(waiting, limit))
+
+    async def mailbox_size(self, device: str) -> int:
+        self._check_available()
+        return len(self._mailboxes.get(device, {}))
+
+    async def waiting(self, devices: Sequence[str]) -> Sequence[str]:
+        self._check_available()
+        return [device for device in dict.fromkeys(devices) if self._mailboxes.get(device)]
+
+    async def delete_mail(self, rows: Sequence[tuple[str, int]]) -> None:
+        self._check_available()
+        for device, message in rows:
+            self._mailboxes.get(device, {}).pop(message, None)
+
+    # --- invites ---------------------------------------------------------------------------------------------
+
+    async def add_invite(self, invite: bytes, uses: int | None, expires: int | None) -> None:
+        self._check_available()
+        self._invites.setdefault(invite, _Invite(uses, expires))
+
+
+def _check_leaves(leaves: Sequence[bytes]) -> None:
+    if any(len(leaf) != LEAF_SIZE for leaf in leaves):
+        raise ValueError(f"a leaf of the key log has {LEAF_SIZE} bytes")

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 import platformdirs
 
-from fastchat.errors import ConfigError
+from fastchat.errors import ConfigError, NameNotAllowed
 from fastchat.identity.names import check_name
 from fastchat.protocols.wire import ServiceAddress
 from fastchat_client.password import Cost
@@ -92,7 +92,7 @@ class Profile:
             ) from None
         except OSError as error:
             raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, NameNotAllowed) as error:
             raise ConfigError(f"{path} is damaged: {error}; nothing was changed") from None
         if facts.format != FORMAT:
             raise ConfigError(f"{path} has format {facts.format}; this program reads format {FORMAT}")

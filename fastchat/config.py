@@ -100,7 +100,6 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     newcomer_share: Annotated[
         float, Meta(ge=1, le=1000, description="A service that has just come back takes this many shares of logins.")
     ] = 2.0
-    newcomer_seconds: Annotated[Seconds, Meta(description="How long a service counts as just come back.")] = 30.0
 
     def __post_init__(self) -> None:
         if self.outbound_soft > self.outbound_hard:

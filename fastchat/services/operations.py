@@ -10,8 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.web.http import Request as HttpRequest
 from twisted.web.resource import Resource
@@ -48,11 +47,11 @@ class Status(msgspec.Struct, frozen=True):
     """What keeps it from doing all its work, each a line for a person; none: healthy."""
 
 
-class OperationsService(Service):
+class OperationsService:
     """The listener; `port` 0 takes any free one."""
 
     def __init__(self, status: Callable[[], Status], port: int, reactor: Reactor) -> None:
-        self._site = Site(_root(status))
+        self._site = Site(_root(status))  # type: ignore[no-untyped-call]
         self._site.displayTracebacks = False
         # A line per question would only bury the log: a supervisor asks every few seconds.
         self._site.log = _no_access_log  # type: ignore[method-assign]
@@ -66,11 +65,10 @@ class OperationsService(Service):
         address: Any = self._listening.getHost()
         return int(address.port)
 
-    def stopService(self) -> Deferred[None]:
-        super().stopService()
+    async def close(self) -> None:
         listening, self._listening = self._listening, None
-        stopping: Deferred[Any] = maybeDeferred(listening.stopListening if listening else lambda: None)
-        return stopping.addCallback(lambda _: self._site.stopFactory())
+        if listening is not None:
+            await maybeDeferred(listening.stopListening)
 
 
 def _no_access_log(request: HttpRequest) -> None:
@@ -78,7 +76,7 @@ def _no_access_log(request: HttpRequest) -> None:
 
 
 def _root(status: Callable[[], Status]) -> Resource:
-    root = Resource()
+    root = Resource()  # type: ignore[no-untyped-call]
     root.putChild(b"healthz", _Health(status))
     root.putChild(b"status", _Status(status))
     return root
@@ -90,13 +88,13 @@ class _Page(Resource):
     isLeaf = False
 
     def __init__(self, status: Callable[[], Status]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._now = status
 
 
 class _Health(_Page):
     def render_GET(self, request: Request) -> bytes:
-        request.setHeader(b"content-type", b"text/plain; charset=utf-8")
+        request.setHeader(b"content-type", b"text/plain; charset=utf-8")  # type: ignore[no-untyped-call]
         problems = self._now().problems
         if problems:
             request.setResponseCode(503)
@@ -105,5 +103,5 @@ class _Health(_Page):
 
 class _Status(_Page):
     def render_GET(self, request: Request) -> bytes:
-        request.setHeader(b"content-type", b"application/json")
+        request.setHeader(b"content-type", b"application/json")  # type: ignore[no-untyped-call]
         return msgspec.json.format(msgspec.json.encode(self._now())) + b"\n"

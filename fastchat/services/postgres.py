@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 
 from fastchat.errors import ConfigError
 from fastchat.services import Reactor
-from fastchat.services.postgres_places import SOCKET_NAME, Places, prepare
+from fastchat.services.postgres_places import Places, prepare, version
 
 USER = "fastchat"
 POLL_SECONDS = 0.02
@@ -101,6 +101,10 @@ class EmbeddedPostgres:
     def dsn_of(self, database: str) -> str:
         """The same for another database of this cluster."""
         return make_dsn(host=str(self.places.socket), user=USER, dbname=database)
+
+    @property
+    def version(self) -> str:
+        return version()
 
     @property
     def running(self) -> bool:
@@ -318,6 +322,3 @@ def _kill(pid: int, number: signal.Signals) -> None:
 def _quoted(path: Path) -> str:
     """As one element of a PostgreSQL list setting."""
     return '"' + str(path).replace('"', '""') + '"'
-
-
-__all__ = ["SOCKET_NAME", "EmbeddedPostgres"]

@@ -1,0 +1,212 @@
+"""The whole network in one process: its parts put together, started in order, stopped in the reverse one.
+
+database → schema → secrets → chat services → balancer → operations; when all of them answer, the screenful for the
+person who started it. A failure on the way is one line, and the process ends with it. What the parts do is theirs.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Awaitable, Callable
+from random import SystemRandom
+
+import msgspec
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger, LogLevel
+
+from fastchat.accounts import Accounts
+from fastchat.bus.local import LocalBus
+from fastchat.config import Config
+from fastchat.delivery import Delivery
+from fastchat.directory import Directory
+from fastchat.errors import ConfigError
+from fastchat.identity.invite import Invite, invite_digest
+from fastchat.limits import AddressLimits, LoginFailures
+from fastchat.placement import Placement
+from fastchat.protocols.line import Turn
+from fastchat.services import Reactor
+from fastchat.services.balancer import BalancerService
+from fastchat.services.certificate import Secrets, open_secrets, write_invite
+from fastchat.services.chat import ChatService
+from fastchat.services.node import Node
+from fastchat.services.operations import LOOPBACK, OperationsService, ServiceStatus, Status
+from fastchat.services.postgres import EmbeddedPostgres
+from fastchat.services.preflight import port_problem
+from fastchat.store import Store
+from fastchat.store.postgres import PostgresStore
+
+STEP_SECONDS = 1.0
+"""How long one part may take to stop before the next one is stopped: all of it, PostgreSQL too, within 5 s."""
+OPEN_FILES = 1 << 20
+
+
+class Running(msgspec.Struct, frozen=True):
+    """Where everything is, once it runs."""
+
+    link: str
+    balancer: int
+    services: tuple[int, ...]
+    operations: int
+    """Ports."""
+    database: str
+    """For a person; no password in it."""
+
+
+def build(config: Config, secrets: Secrets, store: Store, reactor: Reactor) -> tuple[Node, list[ChatService]]:
+    """The rules over this store, and the chat services over the rules. Nothing listens yet."""
+    limits = config.limits
+    clock = reactor.seconds
+    placement = Placement(config.strategy, clock, SystemRandom(), limits.lease_seconds, limits.newcomer_share)
+    node = Node(
+        config=config,
+        reactor=reactor,
+        tls=secrets.tls,
+        accounts=Accounts(store, secrets.log_key),
+        directory=Directory(store, secrets.log_key),
+        delivery=Delivery(store, LocalBus(), reactor, limits),
+        placement=placement,
+        failures=LoginFailures(clock, limits.login_failures_per_minute),
+        addresses=AddressLimits(
+            clock, limits.connections_per_address, limits.connects_per_second_per_address, limits.loopback_exempt
+        ),
+        turn=Turn(reactor),
+    )
+    numbers = range(1, config.services + 1)
+    return node, [ChatService(f"chat-{number}", config.service_port(number), node) for number in numbers]
+
+
+class NetworkService(Service):
+    """`on_running` is called once all parts answer; `on_failed`, with a line for a person, if one of them cannot."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        config: Config,
+        reactor: Reactor,
+        on_running: Callable[[Running], None],
+        on_failed: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._reactor = reactor
+        self._on_running = on_running
+        self._on_failed = on_failed
+        self._starting: Deferred[None] | None = None
+        self._stops: list[tuple[str, Callable[[], Awaitable[object]]]] = []
+        """How to stop what has been started so far, the first one first."""
+        self._store: Store | None = None
+        self._chats: list[ChatService] = []
+        self._node: Node | None = None
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        self._starting = Deferred.fromCoroutine(self._start_or_say())
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()  # type: ignore[no-untyped-call]
+        if self._starting is not None:
+            self._starting.cancel()
+        return Deferred.fromCoroutine(self._stop())
+
+    # --- starting ------------------------------------------------------------------------------------------------
+
+    async def _start_or_say(self) -> None:
+        try:
+            await self._start()
+        except CancelledError:
+            self.log.info("stopped while it was starting")
+        except ConfigError as error:
+            self._on_failed(error.message)
+        except Exception as error:
+            self.log.failure("the network does not start", level=LogLevel.info)
+            self._on_failed(f"the network does not start: {error or type(error).__name__}")
+
+    async def _start(self) -> None:
+        config = self._config
+        _raise_open_files()
+        dsn, database = await self._start_database()
+        store = self._store = PostgresStore(dsn, config, self._reactor)
+        self._stops.append(("store", store.close))
+        await store.open()
+        secrets = open_secrets(config.home, config.advertised_host)
+        await store.add_invite(invite_digest(secrets.token), None, None)
+        self._node, chats = build(config, secrets, store, self._reactor)
+        await self._node.directory.checkpoint()
+        self._node.delivery.start()
+        self._stops.append(("delivery", self._node.delivery.stop))
+        self._stops.append(("chat services", self._drain))
+        services = []
+        for chat in chats:
+            services.append(chat.listen().port)
+            self._chats.append(chat)
+        balancer = BalancerService(config.port, self._node)
+        balancer_port = balancer.listen()
+        self._stops.append(("balancer", balancer.close))
+        operations = OperationsService(self.status, config.operations_port, self._reactor)
+        operations_port = await self._listen(operations)
+        self._stops.append(("operations", operations.close))
+        link = str(Invite(config.advertised_host, balancer_port, secrets.pin, secrets.log_public, secrets.token))
+        write_invite(config.home, link)
+        self._on_running(Running(link, balancer_port, tuple(services), operations_port, database))
+
+    async def _start_database(self) -> tuple[str, str]:
+        if self._config.database.dsn is not None:
+            return self._config.database.dsn, "PostgreSQL at the configured DSN"
+        postgres = EmbeddedPostgres(self._config.home, self._reactor)
+        self._stops.append(("PostgreSQL", postgres.stop))
+        await postgres.start()
+        return postgres.dsn, f"PostgreSQL {postgres.version}, embedded, in {postgres.places.data}"
+
+    async def _listen(self, operations: OperationsService) -> int:
+        try:
+            return await operations.start_listening()
+        except CannotListenError as error:
+            raise ConfigError(port_problem(LOOPBACK, self._config.operations_port, error.socketError)) from None
+
+    # --- stopping ------------------------------------------------------------------------------------------------
+
+    async def _stop(self) -> None:
+        while self._stops:
+            name, stop = self._stops.pop()
+            stopping: Deferred[object] = Deferred.fromCoroutine(_awaited(stop))
+            if name != "PostgreSQL":
+                stopping.addTimeout(STEP_SECONDS, self._reactor)
+            try:
+                await stopping
+            except DeferredTimeout:
+                self.log.warn("{name}: takes too long to stop, and is left behind", name=name)
+            except Exception:
+                self.log.failure("{name}: does not stop properly", name=name)
+
+    async def _drain(self) -> None:
+        await gatherResults([Deferred.fromCoroutine(chat.drain()) for chat in self._chats], consumeErrors=True)
+
+    # --- what it is doing ----------------------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """For the operations page."""
+        up = self._store is not None and self._store.available
+        leases = {load.service.name: load.leases for load in self._node.placement.loads()} if self._node else {}
+        services = []
+        for chat in self._chats:
+            now = chat.status()
+            services.append(
+                ServiceStatus(now.name, now.port, now.sessions, leases.get(now.name, 0), now.accepted, now.stored)
+            )
+        problems = () if up else ("the database does not answer",)
+        return Status(self._config.strategy, "up" if up else "away", tuple(services), problems)
+
+
+async def _awaited(function: Callable[[], Awaitable[object]]) -> object:
+    return await function()
+
+
+def _raise_open_files() -> None:
+    """As many connections as the machine's owner allows, not as few as a shell usually gives."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -2,4 +2,6 @@
 
 from twisted.application.service import ServiceMaker
 
-fastchat = ServiceMaker("FastChat", "fastchat.tap", "A self-hosted, end-to-end encrypted chat network", "fastchat")  # type: ignore[no-untyped-call]
+fastchat = ServiceMaker(  # type: ignore[no-untyped-call]
+    "FastChat", "fastchat.tap", "A self-hosted, end-to-end encrypted chat network", "fastchat"
+)

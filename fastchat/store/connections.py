@@ -125,7 +125,7 @@ class Pool:
             "idle_in_transaction_session_timeout": str(max(1, int(statement_seconds * 2000))),
         }
         self.name = name
-        self._dsn = with_settings(dsn, settings)
+        self._dsn = with_settings(dsn, name, settings)
         self._size = size
         self._connect_seconds = connect_seconds
         self._statement_seconds = statement_seconds
@@ -306,11 +306,11 @@ class Pool:
         return connection
 
 
-def with_settings(dsn: str, settings: Mapping[str, str]) -> str:
-    """The DSN with server settings for its sessions, after those that it has already."""
+def with_settings(dsn: str, name: str, settings: Mapping[str, str]) -> str:
+    """The DSN with server settings for its sessions, after those that it has; `name` is for pg_stat_activity."""
     given = parse_dsn(dsn).get("options", "")
     options = " ".join([given, *(f"-c {name}={value}" for name, value in settings.items())]).strip()
-    return make_dsn(dsn, options=options, client_encoding="UTF8")
+    return make_dsn(dsn, options=options, client_encoding="UTF8", application_name=f"fastchat {name}")
 
 
 def first_line(error: BaseException) -> str:

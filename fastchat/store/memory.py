@@ -206,8 +206,9 @@ class MemoryStore:
         mailbox = self._mailboxes.get(mail.recipient)
         if mailbox is None:
             return Stored.UNKNOWN_DEVICE
-        held = (len(mailbox), sum(len(waiting.body) for waiting in mailbox.values()))
-        messages, size = room.get(mail.recipient, held)
+        if mail.recipient not in room:
+            room[mail.recipient] = len(mailbox), sum(len(waiting.body) for waiting in mailbox.values())
+        messages, size = room[mail.recipient]
         room[mail.recipient] = messages, size = messages + 1, size + len(mail.body)
         if messages > self._limits.mailbox_messages or size > self._limits.mailbox_bytes:
             return Stored.MAILBOX_FULL

@@ -1,0 +1,312 @@
+"""What every store does: the same tests on PostgreSQL and in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from fastchat.config import Config, Limits
+from fastchat.errors import ChainInvalid, DeviceTaken, InviteInvalid, NameTaken, UnknownDevice, UnknownUser
+from fastchat.protocols.wire import Bundle, DeviceKeys
+from fastchat.store import ONE_TIME_KEYS_KEPT, Account, Device, Store, Stored
+from fastchat.store.literals import Octets
+from fastchat.store.memory import MemoryStore
+from fastchat.store.postgres import PostgresStore
+from tests.support import rows
+from tests.support.postgres import fresh_database
+from tests.support.rows import INVITE, mail, register, signed
+
+CONFIG = Config(home=Path("unused"), limits=Limits(mailbox_messages=10, mailbox_bytes=1024))
+
+FULL, STORED, UNKNOWN = Stored.MAILBOX_FULL, Stored.STORED, Stored.UNKNOWN_DEVICE
+
+Base = TestCase if TYPE_CHECKING else object
+
+
+class StoreTests(Base):
+    """The rules. A subclass says which store."""
+
+    async def make_store(self, config: Config) -> Store:
+        """An open store that holds nothing; it is closed after the test."""
+        raise NotImplementedError
+
+    async def store_with_invite(self) -> Store:
+        store = await self.make_store(CONFIG)
+        await store.add_invite(INVITE, None, None)
+        return store
+
+    async def refused(self, error: type[Exception], call: object) -> None:
+        await self.assertFailure(Deferred.fromCoroutine(call), error)  # type: ignore[arg-type]
+
+    # --- accounts ----------------------------------------------------------------------------------------------
+
+    async def test_a_registered_account_is_there_whole(self) -> None:
+        store = await self.store_with_invite()
+        first = await register(store, "alice")
+        self.assertEqual(await store.account("alice"), rows.account("alice"))
+        self.assertEqual(await store.device(first.device), first)
+        self.assertEqual(await store.links(["alice"]), {"alice": [signed("alice", "genesis"), signed("alice", "add")]})
+        self.assertEqual(await store.devices(["alice"]), {"alice": [first]})
+        self.assertEqual(await store.one_time_keys(first.device), 3)
+        self.assertEqual(await store.log_leaves(0, 10), [rows.leaf("alice", 0), rows.leaf("alice", 1)])
+        found = await store.account("alice")
+        assert isinstance(found, Account)
+        self.assertIs(type(found.rsa_public_key), bytes)
+
+    async def test_nobody_is_there_before(self) -> None:
+        store = await self.store_with_invite()
+        self.assertTrue(store.available)
+        self.assertIsNone(await store.account("alice"))
+        self.assertIsNone(await store.device(rows.device("alice").device))
+        self.assertEqual(await store.links(["alice"]), {})
+        self.assertEqual(await store.devices(["alice"]), {})
+        self.assertEqual(await store.bundles([rows.device("alice").device], True), [])
+        self.assertEqual(await store.one_time_keys(rows.device("alice").device), 0)
+        self.assertEqual(await store.mailbox_size(rows.device("alice").device), 0)
+        self.assertEqual(await store.mailbox(rows.device("alice").device, [], 10), [])
+        self.assertEqual((await store.log_size(), await store.log_leaves(0, 10)), (0, []))
+        await self.refused(UnknownDevice, store.publish(rows.device("alice").device, rows.keys("alice")))
+
+    async def test_names_that_nobody_can_have_are_unknown(self) -> None:
+        store = await self.store_with_invite()
+        odd = ["al\0ice", "", "ä" * 64, "'; drop table users; --", '{"a"}', "\\"]
+        for name in odd:
+            self.assertIsNone(await store.account(name))
+        self.assertEqual((await store.links(odd), await store.devices(odd)), ({}, {}))
+
+    async def test_links_and_devices_of_several(self) -> None:
+        store = await self.store_with_invite()
+        for user in ("bob", "alice"):
+            await register(store, user)
+        self.assertEqual(set(await store.links(["alice", "nobody", "bob"])), {"alice", "bob"})
+        found = await store.devices(["bob", "alice", "bob"])
+        self.assertEqual(found, {user: [rows.device(user)] for user in ("alice", "bob")})
+
+    async def test_a_name_is_taken_once(self) -> None:
+        store = await self.store_with_invite()
+        await register(store, "alice")
+        other = rows.device("alice", "other")
+        arguments = (rows.account("alice"), other, [signed("x")], rows.keys("x"), [rows.leaf("x")], INVITE)
+        await self.refused(NameTaken, store.register(*arguments))
+        self.assertIsNone(await store.device(other.device))
+        self.assertEqual(await store.log_size(), 2)
+
+    async def test_a_device_is_taken_once_and_then_nothing_was_written(self) -> None:
+        store = await self.make_store(CONFIG)
+        await store.add_invite(INVITE, 2, None)
+        first = await register(store, "alice")
+        taken = Device(first.device, "bob", first.ed25519, first.curve25519)
+        arguments = (rows.account("bob"), taken, [signed("x")], rows.keys("x"), [rows.leaf("x")], INVITE)
+        await self.refused(DeviceTaken, store.register(*arguments))
+        self.assertIsNone(await store.account("bob"))
+        self.assertEqual((await store.links(["bob"]), await store.log_size()), ({}, 2))
+        await register(store, "bob")  # the invite's second use is still there
+
+    async def test_invites(self) -> None:
+        store = await self.make_store(CONFIG)
+        await self.refused(InviteInvalid, register(store, "alice"))
+        await store.add_invite(INVITE, 1, None)
+        await store.add_invite(rows.octets("expired"), None, 1)
+        await store.add_invite(rows.octets("long"), 1, 2**33)
+        await register(store, "alice")
+        await store.add_invite(INVITE, 1, None)  # again: changes nothing
+        await self.refused(InviteInvalid, register(store, "bob"))
+        await self.refused(InviteInvalid, register(store, "bob", invite=rows.octets("expired")))
+        self.assertIsNone(await store.account("bob"))
+        await register(store, "bob", invite=rows.octets("long"))
+
+    async def test_a_second_device(self) -> None:
+        store = await self.store_with_invite()
+        first = await register(store, "alice")
+        second, link, leaf = rows.device("alice", "second"), signed("alice", "second"), rows.leaf("alice", 2)
+        for wrong in (0, 1, 3):
+            await self.refused(ChainInvalid, store.add_device(second, wrong, link, rows.keys("second"), leaf))
+        await self.refused(UnknownUser, store.add_device(rows.device("bob"), 0, link, rows.keys("b"), leaf))
+        await self.refused(DeviceTaken, store.add_device(first, 2, link, rows.keys("second"), leaf))
+        self.assertEqual(await store.log_size(), 2)
+        await store.add_device(second, 2, link, rows.keys("second"), leaf)
+        self.assertEqual(await store.devices(["alice"]), {"alice": [first, second]})
+        self.assertEqual((await store.links(["alice"]))["alice"][2:], [link])
+        self.assertEqual(await store.log_leaves(2, 10), [leaf])
+        self.assertEqual(await store.log_leaves(1, 1), [rows.leaf("alice", 1)])
+        self.assertEqual([bundle.device for bundle in await store.bundles([second.device], False)], [second.device])
+
+    # --- prekeys -----------------------------------------------------------------------------------------------
+
+    async def test_one_time_keys_are_given_out_once_in_order(self) -> None:
+        store = await self.store_with_invite()
+        alice, bob = await register(store, "alice"), await register(store, "bob", one_time=1)
+
+        def bundle(owner: str, number: int | None) -> Bundle:
+            one_time = None if number is None else signed(owner, "one time", number)
+            identity = rows.device(owner).device
+            return Bundle(identity, signed(owner, "seal"), signed(owner, "fallback"), one_time)
+
+        both = [bob.device, rows.device("nobody").device, alice.device, bob.device]
+        self.assertEqual(await store.bundles(both, False), [bundle("bob", None), bundle("alice", None)])
+        self.assertEqual(await store.bundles(both, True), [bundle("bob", 0), bundle("alice", 0)])
+        self.assertEqual(await store.bundles(both, True), [bundle("bob", None), bundle("alice", 1)])
+        self.assertEqual(await store.bundles([], True), [])
+        self.assertEqual((await store.one_time_keys(alice.device), await store.one_time_keys(bob.device)), (1, 0))
+
+    async def test_claims_at_once_get_different_keys(self) -> None:
+        store = await self.store_with_invite()
+        alice = await register(store, "alice", one_time=50)
+        claims = [Deferred.fromCoroutine(store.bundles([alice.device], True)) for _ in range(60)]
+        claimed = [bundle.one_time for [bundle] in await gatherResults(claims)]
+        self.assertEqual(claimed.count(None), 10)
+        self.assertEqual({key.body for key in claimed if key}, {key.body for key in rows.keys("alice", 50).one_time})
+
+    async def test_published_keys_replace_and_add(self) -> None:
+        store = await self.store_with_invite()
+        alice = await register(store, "alice")
+        self.assertEqual(await store.publish(alice.device, DeviceKeys(fallback=signed("new"))), 3)
+        [bundle] = await store.bundles([alice.device], False)
+        self.assertEqual((bundle.fallback, bundle.seal), (signed("new"), signed("alice", "seal")))
+        self.assertEqual(await store.publish(alice.device, rows.keys("alice", 5)), 5)
+        self.assertEqual(await store.publish(alice.device, rows.keys("alice", 5)), 5)
+
+    async def test_a_key_that_was_given_out_is_not_taken_back_in(self) -> None:
+        store = await self.store_with_invite()
+        alice = await register(store, "alice", one_time=2)
+        [bundle] = await store.bundles([alice.device], True)
+        self.assertEqual(await store.publish(alice.device, rows.keys("alice", 2)), 1)
+        [other] = await store.bundles([alice.device], True)
+        assert bundle.one_time
+        assert other.one_time
+        self.assertNotEqual(bundle.one_time, other.one_time)
+
+    async def test_the_newest_one_time_keys_are_kept(self) -> None:
+        store = await self.store_with_invite()
+        alice = await register(store, "alice", one_time=50)
+        self.assertEqual(await store.publish(alice.device, rows.keys("alice", 50, 50)), ONE_TIME_KEYS_KEPT)
+        self.assertEqual(await store.publish(alice.device, rows.keys("alice", 50, 80)), ONE_TIME_KEYS_KEPT)
+        [bundle] = await store.bundles([alice.device], True)
+        self.assertEqual(bundle.one_time, signed("alice", "one time", 30))
+
+    async def test_a_device_that_has_published_half_has_no_bundle(self) -> None:
+        store = await self.store_with_invite()
+        arguments = (rows.account("alice"), rows.device("alice"), [signed("x")], DeviceKeys((signed("k"),)), [], INVITE)
+        await store.register(*arguments)
+        self.assertEqual(await store.bundles([rows.device("alice").device], True), [])
+        self.assertEqual(await store.one_time_keys(rows.device("alice").device), 1)
+
+    # --- mailboxes ---------------------------------------------------------------------------------------------
+
+    async def test_mail_waits_in_order_until_it_is_deleted(self) -> None:
+        store = await self.store_with_invite()
+        alice, bob = await register(store, "alice"), await register(store, "bob")
+        batch = [mail(alice, 1, b'"one"'), mail(bob, 2), mail(alice, 3, b'"three"'), mail(alice, 4)]
+        self.assertEqual(await store.store_mail(batch), [STORED] * 4)
+        waiting = await store.mailbox(alice.device, [], 10)
+        sender = rows.device("sender")
+        expected = [("sender", sender.device, n, 1_700_000_000_000 + n) for n in (1, 3, 4)]
+        self.assertEqual([row[1:5] for row in waiting], expected)
+        self.assertEqual([row.body for row in waiting], [b'"one"', b'"three"', b'"body"'])
+        self.assertEqual([row.message for row in waiting], sorted({row.message for row in waiting}))
+        first, second, third = (row.message for row in waiting)
+        self.assertEqual([row.n for row in await store.mailbox(alice.device, [first, third], 10)], [3])
+        self.assertEqual([row.n for row in await store.mailbox(alice.device, [first], 1)], [3])
+        self.assertEqual(await store.mailbox_size(alice.device), 3)
+        await store.delete_mail([(alice.device, second), (bob.device, first), (alice.device, 2**40)])
+        await store.delete_mail([])
+        self.assertEqual([row.n for row in await store.mailbox(alice.device, [], 10)], [1, 4])
+        self.assertEqual((await store.mailbox_size(alice.device), await store.mailbox_size(bob.device)), (2, 1))
+        await store.delete_mail([(alice.device, first), (alice.device, third), (alice.device, third)])
+        self.assertEqual(await store.waiting([alice.device, bob.device, rows.device("nobody").device]), [bob.device])
+        self.assertEqual(await store.waiting([]), [])
+
+    async def test_unknown_devices_are_left_out(self) -> None:
+        store = await self.store_with_invite()
+        alice = await register(store, "alice")
+        batch = [mail(rows.device("nobody"), 1), mail(alice, 2), mail(rows.device("nobody"), 3)]
+        self.assertEqual(await store.store_mail(batch), [UNKNOWN, STORED, UNKNOWN])
+        self.assertEqual(await store.store_mail([]), [])
+        self.assertEqual([row.n for row in await store.mailbox(alice.device, [], 10)], [2])
+
+    async def test_a_mailbox_holds_so_many_messages(self) -> None:
+        store = await self.store_with_invite()
+        alice, bob = await register(store, "alice"), await register(store, "bob")
+        self.assertEqual(await store.store_mail([mail(alice, n) for n in range(8)]), [STORED] * 8)
+        batch = [mail(device, n) for n in range(8, 12) for device in (alice, bob)]
+        self.assertEqual(await store.store_mail(batch), [STORED] * 4 + [FULL, STORED] * 2)
+        rows_there = await store.mailbox(alice.device, [], 100)
+        self.assertEqual([row.n for row in rows_there], list(range(10)))
+        await store.delete_mail([(alice.device, rows_there[0].message)])
+        self.assertEqual(await store.store_mail([mail(alice, 20), mail(alice, 21)]), [STORED, FULL])
+
+    async def test_a_mailbox_holds_so_many_bytes(self) -> None:
+        store = await self.store_with_invite()
+        alice = await register(store, "alice")
+        large, small = b"x" * 600, b"x" * 424
+        self.assertEqual(await store.store_mail([mail(alice, 1, b"x" * 1025)]), [FULL])
+        self.assertEqual(await store.store_mail([mail(alice, 2, large)]), [STORED])
+        # Nothing of a batch overtakes what was refused before it.
+        self.assertEqual(await store.store_mail([mail(alice, 3, large), mail(alice, 4, b"x")]), [FULL, FULL])
+        self.assertEqual(await store.store_mail([mail(alice, 5, small), mail(alice, 6, b"x")]), [STORED, FULL])
+        self.assertEqual([row.body for row in await store.mailbox(alice.device, [], 10)], [large, small])
+
+    async def test_bodies_and_senders_come_back_as_they_went(self) -> None:
+        store = await self.make_store(Config(home=Path("unused")))
+        await store.add_invite(INVITE, None, None)
+        alice = await register(store, "alice")
+        bodies = [bytes(range(256)) * 3, b"", b"'\\", rb"\x41\101", b'"%s"', b"x" * 200_000, b"\0", '"ü"'.encode()]
+        senders = [
+            Device(rows.device(name).device, name, b"", b"") for name in ("null", 'a"b', "c\\d", "{e,f}", "ü", "")
+        ]
+        batch = [mail(alice, n, body) for n, body in enumerate(bodies)]
+        batch += [mail(alice, n, b'"x"', sender) for n, sender in enumerate(senders)]
+        self.assertEqual(await store.store_mail(batch), [STORED] * len(batch))
+        waiting = await store.mailbox(alice.device, [], 100)
+        self.assertEqual(
+            [(row.user, row.device, row.body) for row in waiting], [(m.user, m.device, m.body) for m in batch]
+        )
+        self.assertEqual({type(row.body) for row in waiting}, {bytes})
+
+    async def test_large_numbers(self) -> None:
+        store = await self.store_with_invite()
+        alice = await register(store, "alice")
+        await store.store_mail([mail(alice, 2**53 - 1)])
+        self.assertEqual([row.n for row in await store.mailbox(alice.device, [2**53 - 1], 2**31)], [2**53 - 1])
+        self.assertEqual(await store.log_leaves(2**53 - 1, 1000), [])
+
+
+class MemoryStoreTests(StoreTests, TestCase):
+    """In memory."""
+
+    async def make_store(self, config: Config) -> Store:
+        store = MemoryStore(config)
+        await store.open()
+        self.addCleanup(Deferred.fromCoroutine, store.close())
+        return store
+
+
+class PostgresStoreTests(StoreTests, TestCase):
+    """On PostgreSQL."""
+
+    timeout = 60
+
+    async def make_store(self, config: Config) -> Store:
+        from twisted.internet import reactor
+
+        store = PostgresStore(await fresh_database(self), config, reactor)
+        await store.open()
+        self.addCleanup(lambda: Deferred.fromCoroutine(store.close()))
+        return store
+
+
+class LiteralTests(SynchronousTestCase):
+    @given(st.binary(max_size=200))
+    @settings(suppress_health_check=[HealthCheck.differing_executors], deadline=None)
+    def test_no_octets_end_their_literal(self, value: bytes) -> None:
+        quoted = Octets(value).getquoted()
+        inside = quoted[2:-1]
+        self.assertEqual((quoted[:2], quoted[-1:]), (b"E'", b"'"))
+        self.assertNotIn(b"'", inside)
+        self.assertTrue(all(0x20 <= byte < 0x7F for byte in inside))
+        self.assertEqual(inside.replace(rb"\\", b"").count(b"\\"), 0)

@@ -69,7 +69,13 @@ class Prekeys(SynchronousTestCase):
         for mlkem768 in (b"\xff" * 1184, MLKEM[:-1], b""):
             signed = prekeys.sign_seal(KEY.sign, ME, 7, mlkem768, b"x" * 32, 0)
             self.assertRaises(SignatureInvalid, prekeys.verify_seal, ME, signed)
-        for seal_id, x25519, at in ((-1, b"x" * 32, 0), (2**32, b"x" * 32, 0), (1, b"x", 0), (1, b"x" * 32, -1)):
+        for seal_id, x25519, at in (
+            (-1, b"x" * 32, 0),
+            (2**32, b"x" * 32, 0),
+            (1, b"x", 0),
+            (1, b"x" * 32, -1),
+            (1, bytes(32), 0),
+        ):
             signed = prekeys.sign_seal(KEY.sign, ME, seal_id, MLKEM, x25519, at)
             self.assertRaises(SignatureInvalid, prekeys.verify_seal, ME, signed)
 

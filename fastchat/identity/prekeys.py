@@ -13,6 +13,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from msgspec import Meta
 
 from fastchat.errors import SignatureInvalid
@@ -66,6 +67,9 @@ class SealKey(msgspec.Struct, frozen=True):
 
 _Statement = TypeVar("_Statement", OneTime, Fallback, Seal)
 
+_ANY_X25519 = X25519PrivateKey.from_private_bytes(bytes(range(32)))
+"""No secret: an exchange with any key at all shows whether the other one is of low order."""
+
 _decode_one_time: Callable[[bytes], OneTime] = statement_decoder(OneTime)
 _decode_fallback: Callable[[bytes], Fallback] = statement_decoder(Fallback)
 _decode_seal: Callable[[bytes], Seal] = statement_decoder(Seal)
@@ -99,13 +103,14 @@ def verify_fallback(identity: DeviceIdentity, signed: Signed) -> bytes:
 
 
 def verify_seal(identity: DeviceIdentity, signed: Signed) -> SealKey:
-    """The seal key, if `identity`'s device published it and it can be one (FIPS 203 section 7.2). Raises
-    `SignatureInvalid`."""
+    """The seal key, if `identity`'s device published it and one can seal with it: a valid ML-KEM key (FIPS 203 section
+    7.2) and an X25519 key that is not of low order (RFC 7748 section 6.1). Raises `SignatureInvalid`."""
     seal = _verify(_decode_seal, identity, signed)
     try:
         MLKEM768PublicKey.from_public_bytes(seal.mlkem768)
+        _ANY_X25519.exchange(X25519PublicKey.from_public_bytes(seal.x25519))
     except (ValueError, UnsupportedAlgorithm):
-        raise SignatureInvalid("a seal key is not an ML-KEM-768 key") from None
+        raise SignatureInvalid("a seal key is not an X-Wing key that one can seal with") from None
     return SealKey(seal.id, seal.mlkem768, seal.x25519, seal.at)
 
 

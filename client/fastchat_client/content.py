@@ -1,0 +1,165 @@
+"""What stands inside a message once it is decrypted: who says it to whom, and what is said.
+
+`Plain` names its sender, its recipient and its place, so that nothing that a server or a thief of a session does can
+make it pass for another; `read_plain` checks all of that before anybody sees the content. The content is kept as its
+bytes until it is asked for: a kind that is not known here can be told from one that is damaged. It knows no keys'
+private halves, no ratchets and no store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Raw
+
+from fastchat.identity.links import DeviceIdentity
+from fastchat.identity.statements import Key32, Millis
+from fastchat.protocols.wire import DeviceId, Id, Name
+from fastchat_client.unreadable import Reason, Unreadable
+
+VERSION = 1
+MAX_IDS = 1000
+"""Of one mark."""
+Ids = Annotated[tuple[Id, ...], Meta(min_length=1, max_length=MAX_IDS)]
+
+
+class Text(msgspec.Struct, tag_field="t", tag="text", frozen=True):
+    """What a person wrote."""
+
+    text: str
+
+
+class Delivered(msgspec.Struct, tag_field="t", tag="delivered", frozen=True):
+    """The recipient's messages of these numbers have arrived here. Never answered by marks."""
+
+    ids: Ids
+
+
+class Read(msgspec.Struct, tag_field="t", tag="read", frozen=True):
+    """A person has seen the recipient's messages of these numbers."""
+
+    ids: Ids
+
+
+class Retry(msgspec.Struct, tag_field="t", tag="retry", frozen=True):
+    """The recipient's message `n` could not be read here (a `Reason`): please send it again."""
+
+    n: Id
+    reason: Annotated[str, Meta(max_length=64)]
+
+
+class Resent(msgspec.Struct, tag_field="t", tag="resent", frozen=True):
+    """The content of the sender's message `n` once more; never a `Resent` itself. Read it with `decode_content`."""
+
+    n: Id
+    content: Raw
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A kind of content that came after this client: to be shown as something that a newer client can read."""
+
+    kind: str
+
+
+Content = Text | Delivered | Read | Retry | Resent
+
+
+class Party(msgspec.Struct, frozen=True):
+    """A device by everything that names it."""
+
+    user: Name
+    device: DeviceId
+    ed25519: Key32
+
+
+class TreeHead(msgspec.Struct, frozen=True):
+    """The key log as the sender sees it: two people with different roots at one size have been lied to."""
+
+    size: Id
+    root: Key32
+
+
+class Plain(msgspec.Struct, frozen=True, rename={"sender": "from", "recipient": "to"}):
+    """The plaintext, as JSON. `conversation` and `seq` (the sender's counter in it) place the message; `checkpoint` is
+    the newest that the sender has verified; `at`: milliseconds since 1970, by the sender's clock, for display."""
+
+    v: int
+    sender: Party
+    recipient: Party
+    conversation: Annotated[str, Meta(max_length=128)]
+    seq: Id
+    checkpoint: TreeHead
+    at: Millis
+    content: Raw
+
+
+class _Version(msgspec.Struct):
+    v: int
+
+
+class _Kind(msgspec.Struct):
+    t: str
+
+
+_KINDS = {str(kind.__struct_config__.tag) for kind in (Text, Delivered, Read, Retry, Resent)}
+
+encode_content = msgspec.json.Encoder().encode
+"""A content as the bytes that `write_plain` takes and `decode_content` reads."""
+
+_decode_version = msgspec.json.Decoder(_Version).decode
+_decode_plain = msgspec.json.Decoder(Plain).decode
+_decode_kind = msgspec.json.Decoder(_Kind).decode
+_decode_content = msgspec.json.Decoder(Content).decode
+_MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def write_plain(
+    me: DeviceIdentity,
+    peer: DeviceIdentity,
+    conversation: str,
+    seq: int,
+    checkpoint: TreeHead,
+    at: int,
+    content: bytes,
+) -> bytes:
+    """The plaintext of a message from `me` to `peer`, before padding. `content`: from `encode_content`; it is the same
+    for every recipient."""
+    return msgspec.json.encode(
+        Plain(VERSION, _party(me), _party(peer), conversation, seq, checkpoint, at, Raw(content))
+    )
+
+
+def read_plain(plaintext: bytes, sender: DeviceIdentity, me: DeviceIdentity, curve25519: bytes) -> Plain:
+    """What `plaintext` says, if it is from `sender` and for `me`. `sender` is the device that the server named, as its
+    account's chain has it; `curve25519` (32 bytes) is the key of the session that decrypted it. Raises `Unreadable`."""
+    try:
+        if _decode_version(plaintext).v != VERSION:
+            raise Unreadable(Reason.NEWER_CLIENT)
+        plain = _decode_plain(plaintext)
+    except _MALFORMED:
+        raise Unreadable(Reason.BAD_CONTENT) from None
+    # The session proves the Curve25519 key; only the chain ties that key to the names in the message.
+    if sender.curve25519 != curve25519 or plain.sender != _party(sender) or plain.recipient != _party(me):
+        raise Unreadable(Reason.WRONG_IDENTITY)
+    return plain
+
+
+def decode_content(content: bytes | Raw) -> Content | Unknown:
+    """The content of a `Plain` or of a `Resent`. Raises `Unreadable` if it is malformed."""
+    try:
+        kind = _decode_kind(content).t
+        if kind not in _KINDS:
+            return Unknown(kind)
+        decoded: Content = _decode_content(content)
+        if isinstance(decoded, Resent) and _decode_kind(decoded.content).t == kind:
+            raise Unreadable(Reason.BAD_CONTENT)
+    except _MALFORMED:
+        raise Unreadable(Reason.BAD_CONTENT) from None
+    return decoded
+
+
+def _party(device: DeviceIdentity) -> Party:
+    return Party(device.user, device.device, device.ed25519)

@@ -46,7 +46,8 @@ STEADY_SECONDS = 5.0
 """A session that lasted so long starts the waits afresh."""
 
 AVOID_SECONDS = 60.0
-"""A service that went away or could not be reached is the last choice for so long."""
+"""A service that could not be reached, or is going away, is the last choice for so long. The balancer knows better
+whether the former is back; not yet, perhaps, that the latter goes."""
 
 
 class Heart(Protocol):
@@ -137,7 +138,8 @@ class Connection:
         self._pumping = False
         self._why_closed: FastChatError | None = None
         self._steady_since: float | None = None
-        self._avoid: dict[tuple[str, int], float] = {}
+        self._avoid: dict[ServiceAddress, float] = {}
+        self._leaving: dict[ServiceAddress, float] = {}
 
     # --- for the face ----------------------------------------------------------------------------------------------
 
@@ -149,11 +151,14 @@ class Connection:
             self._life.addCallback(self._is_over)
 
     def flush(self) -> None:
-        """Something was done to the core: say and show what came of it."""
-        self._pump()
+        """Something was done to the core: say and show, in a later turn, what came of it."""
+        self._pump_soon()
 
     def hurry(self) -> None:
-        """A person is waiting: do not sit out the rest of a wait."""
+        """A person is waiting: do not sit out the rest of a wait; if it had come to its end, begin again."""
+        if self._over.called and not self._stopping:
+            self._life, self._over = None, Deferred()
+            self.start()
         if self._sleep is not None:
             sleep, self._sleep = self._sleep, None
             sleep.callback(None)
@@ -228,7 +233,7 @@ class Connection:
             try:
                 line = await self._dial(self._reactor, service.host, service.port, self._network.pin)
             except FastChatError as error:
-                self._avoid[service.host, service.port] = self._reactor.seconds() + AVOID_SECONDS
+                self._avoid[service] = self._reactor.seconds() + AVOID_SECONDS
                 # Of several reasons, the one that somebody must hear of is told.
                 problem = problem if isinstance(problem, CertificateMismatch) else error
                 continue
@@ -270,13 +275,13 @@ class Connection:
         """Every service worth a try: the balancer's choice first, then those that it named, in random order; the ones
         to avoid last. A lease is good for the service that it was given for."""
         now = self._reactor.seconds()
-        self._avoid = {place: until for place, until in self._avoid.items() if until > now}
         services = list(self._network.services)
         self._random.shuffle(services)
         places = [(service, "") for service in services if assigned is None or service != assigned.service]
+        places.sort(key=lambda place: self._avoid.get(place[0], now) > now)
         if assigned is not None:
             places.insert(0, (assigned.service, assigned.lease))
-        places.sort(key=lambda place: (place[0].host, place[0].port) in self._avoid)
+        places.sort(key=lambda place: self._leaving.get(place[0], now) > now)
         yield from places
 
     # --- a session -------------------------------------------------------------------------------------------------
@@ -284,7 +289,7 @@ class Connection:
     async def _session(self, line: Line, service: ServiceAddress, lease: str) -> FastChatError:
         def received(message: ServerMessage) -> None:
             if isinstance(message, GoAway):
-                self._avoid[service.host, service.port] = self._reactor.seconds() + AVOID_SECONDS
+                self._leaving[service] = self._reactor.seconds() + AVOID_SECONDS
             self._core.receive(message)
             self._pump_soon()
 

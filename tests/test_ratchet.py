@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
 
 import vodozemac
 from fastchat_client import ratchet
 from fastchat_client.ratchet import (
-    SUITE,
-    Decrypted,
     DeviceAccount,
     OlmSession,
     SealPrivate,
-    body_from_wire,
-    body_to_wire,
     decrypt,
     open_envelope,
     open_outbound,
@@ -23,97 +18,19 @@ from fastchat_client.ratchet import (
 from fastchat_client.unreadable import Reason, Unreadable
 from hypothesis import given, settings
 from hypothesis import strategies as some
-from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.errors import ConfigError, SignatureInvalid
 from fastchat.identity import prekeys
 from fastchat.identity.links import DeviceIdentity
-from fastchat.identity.prekeys import SealKey
 from fastchat.protocols.wire import Bundle, DeviceKeys, Signed
+from tests.support.ratchets import KEY, Device, TwoDevices
 
-KEY = bytes(range(32))
+PAIR = (Device("alice"), Device("bob"))
 CHANCE = random.Random(5)  # noqa: S311 - only the order of messages
 
 
-@dataclass
-class Device:
-    """A device with its keys, and the server's shelf with its prekeys."""
-
-    user: str
-    account: DeviceAccount = field(default_factory=DeviceAccount.create)
-    seals: dict[int, SealPrivate] = field(default_factory=dict)
-    sessions: list[OlmSession] = field(default_factory=list)
-    """With everybody, the most recently used first."""
-    one_time: list[Signed] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.me = self.account.identity(self.user)
-        self.rotate_seal()
-        self.rotate_fallback()
-        self.publish(1)
-
-    def publish(self, count: int) -> None:
-        self.one_time += self.account.new_one_time_keys(self.me, count)
-        self.account.mark_published()
-
-    def rotate_fallback(self) -> None:
-        self.fallback = self.account.new_fallback(self.me)
-        self.account.mark_published()
-
-    def rotate_seal(self) -> None:
-        private = SealPrivate.generate(len(self.seals) + 1, 1_700_000_000_000)
-        self.seals[private.id] = private
-        self.seal = private.statement(self.account, self.me)
-
-    def bundle(self) -> Bundle:
-        one_time = self.one_time.pop(0) if self.one_time else None
-        return Bundle(device=self.me.device, seal=self.seal, fallback=self.fallback, one_time=one_time)
-
-    def seal_key(self) -> SealKey:
-        return prekeys.verify_seal(self.me, self.seal)
-
-    def open(self, peer: Device) -> OlmSession:
-        session = open_outbound(self.account, peer.me, peer.bundle())
-        self.sessions.insert(0, session)
-        return session
-
-    def write(self, peer: Device, plain: bytes) -> bytes:
-        known = [session for session in self.sessions if session.peer == peer.me.curve25519]
-        return seal(known[0] if known else self.open(peer), self.me, peer.me, peer.seal_key(), plain)
-
-    def receive(self, body: bytes) -> Decrypted:
-        decrypted = decrypt(self.account, open_envelope(self.seals, self.me, body), self.sessions)
-        if not decrypted.is_new:
-            self.sessions.remove(decrypted.session)
-        self.sessions.insert(0, decrypted.session)
-        return decrypted
-
-    def read(self, body: bytes) -> bytes:
-        return self.receive(body).plaintext
-
-    def restart(self) -> None:
-        """Everything through its stored form."""
-        self.account = DeviceAccount.load(self.account.dump(KEY), KEY)
-        self.sessions = [OlmSession.load(session.dump(KEY), KEY, session.peer) for session in self.sessions]
-        self.seals = {seal_id: SealPrivate.from_bytes(private.to_bytes()) for seal_id, private in self.seals.items()}
-
-
-class Case(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.alice, self.bob = Device("alice"), Device("bob")
-
-    def unreadable(self, device: Device, body: bytes, reason: Reason) -> Unreadable:
-        error: Unreadable = self.assertRaises(Unreadable, device.read, body)
-        self.assertEqual(error.reason, reason)
-        return error
-
-    def meet(self) -> None:
-        self.assertEqual(self.bob.read(self.alice.write(self.bob, b"hello")), b"hello")
-        self.assertEqual(self.alice.read(self.bob.write(self.alice, b"hi")), b"hi")
-
-
-class Conversations(Case):
+class Conversations(TwoDevices):
     def test_two_devices_talk(self) -> None:
         self.meet()
         for i in range(20):
@@ -209,7 +126,7 @@ class Conversations(Case):
         self.assertEqual(bob.read(alice.write(bob, plain)), plain)
 
 
-class Keys(Case):
+class Keys(TwoDevices):
     def test_unpublished_keys_are_given_out_again(self) -> None:
         first = self.alice.account.new_one_time_keys(self.alice.me, 5)
         self.alice.restart()
@@ -248,7 +165,7 @@ class Keys(Case):
         self.assertRaises(ConfigError, SealPrivate.from_bytes, b"short")
 
 
-class AServerThatLies(Case):
+class AServerThatLies(TwoDevices):
     def test_it_hands_out_another_devices_keys(self) -> None:
         mallory = Device("mallory")
         mallory.publish(1)
@@ -330,112 +247,6 @@ class AServerThatLies(Case):
         session = self.alice.open(self.bob)
         carol = Device("carol")
         self.assertRaises(ValueError, seal, session, self.alice.me, carol.me, carol.seal_key(), b"x")
-
-
-class Damage(Case):
-    def test_a_changed_byte_anywhere(self) -> None:
-        self.meet()
-        body = self.alice.write(self.bob, b"whole")
-        for at in [*range(40), *range(40, len(body), 37), len(body) - 1]:
-            damaged = bytearray(body)
-            damaged[at] ^= 0x40
-            error = self.assertRaises(Unreadable, self.bob.read, bytes(damaged))
-            self.assertIn(error.reason, (Reason.BAD_ENVELOPE, Reason.UNKNOWN_SEAL_KEY))
-            self.assertRaises(Unreadable, self.bob.read, body[:at])
-        self.assertEqual(self.bob.read(body), b"whole")
-
-    def test_a_changed_byte_inside_the_envelope(self) -> None:
-        """The seal proves nothing about its sender: what is inside may be anything. It does no harm to the session."""
-        self.meet()
-        olm_type, ciphertext = self.alice.sessions[0].encrypt(b"whole".ljust(159, b"\0"))
-        for at in range(len(ciphertext)):
-            damaged = bytearray(ciphertext)
-            damaged[at] ^= 1
-            self.unreadable_inner(olm_type, bytes(damaged))
-        self.assertEqual(self.bob.read(self.alice.write(self.bob, b"still well")), b"still well")
-
-    def test_a_changed_byte_in_a_first_message(self) -> None:
-        olm_type, ciphertext = self.alice.open(self.bob).encrypt(b"whole")
-        self.assertEqual(olm_type, 0)
-        for at in range(len(ciphertext)):
-            damaged = bytearray(ciphertext)
-            damaged[at] ^= 1
-            self.unreadable_inner(olm_type, bytes(damaged))
-        self.assertEqual(self.bob.read(self.alice.write(self.bob, b"still well")), b"still well")
-
-    def test_padding_that_is_none(self) -> None:
-        self.meet()
-        for padded in (b"", b"x" * 160, bytes(160), b"x\x80", b"x\x80" + bytes(160 - 3), b"x\x80" + bytes(320 - 2)):
-            olm_type, ciphertext = self.alice.sessions[0].encrypt(padded)
-            self.assertEqual(self.unreadable_inner(olm_type, ciphertext), Reason.BAD_CONTENT)
-
-    def unreadable_inner(self, olm_type: int, ciphertext: bytes, version: int = 1) -> Reason:
-        inner = bytes((version, olm_type)) + self.alice.me.curve25519 + ciphertext
-        error: Unreadable = self.assertRaises(Unreadable, self.bob.read, sealed_for(self.bob, inner))
-        return error.reason
-
-    def test_other_versions(self) -> None:
-        body = self.alice.write(self.bob, b"x")
-        self.unreadable(self.bob, b"\x02" + body[1:], Reason.BAD_ENVELOPE)
-        self.assertEqual(self.unreadable_inner(1, b"", version=2), Reason.BAD_ENVELOPE)
-
-
-def sealed_for(device: Device, inner: bytes) -> bytes:
-    """An envelope around anything, as a stranger could make it."""
-    info = b"FastChat-v1|env|" + f"{device.me.user}|{device.me.device}|1".encode()
-    return b"\x01\x00\x00\x00\x01" + SUITE.encrypt(inner, device.seals[1].hpke.public_key(), info=info)
-
-
-PAIR = (Device("alice"), Device("bob"))
-
-
-class AnyBytes(SynchronousTestCase):
-    alice, bob = Device("alice"), Device("bob")
-    bob.read(alice.write(bob, b"hello"))
-    alice.read(bob.write(alice, b"hello"))
-
-    def read(self, body: bytes) -> None:
-        self.assertRaises(Unreadable, self.bob.read, body)
-
-    @given(some.binary(max_size=2000))
-    @settings(deadline=None)
-    def test_as_a_body(self, body: bytes) -> None:
-        self.read(body)
-        self.read(b"\x01\x00\x00\x00\x01" + body)
-
-    @given(some.binary(max_size=300), some.integers(0, 3))
-    @settings(deadline=None)
-    def test_as_an_olm_message(self, data: bytes, olm_type: int) -> None:
-        self.read(sealed_for(self.bob, data))
-        head = bytes((1, olm_type)) + self.alice.me.curve25519
-        self.read(sealed_for(self.bob, head + data))
-        self.read(sealed_for(self.bob, head + b"\x03" + data))
-        self.read(sealed_for(self.bob, head + b"\x04" + data))
-
-    @given(some.binary(max_size=300), some.binary(min_size=1, max_size=32))
-    @settings(deadline=None)
-    def test_as_a_first_message_that_parses(self, data: bytes, key: bytes) -> None:
-        """With the right fields (docs/olm.md of libolm), so that the keys themselves are reached."""
-        key = key.ljust(32, b"\0")
-        inner = b"\x03\x0a\x20" + key + b"\x10\x00\x22" + bytes((len(data) % 128,)) + data[: len(data) % 128]
-        mac = bytes(8)
-        prekey = b"\x03\x0a\x20" + key + b"\x12\x20" + key + b"\x1a\x20" + key
-        prekey += b"\x22" + varint(len(inner + mac)) + inner + mac
-        self.read(sealed_for(self.bob, bytes((1, 0)) + key + prekey))
-        self.read(sealed_for(self.bob, bytes((1, 0)) + self.alice.me.curve25519 + prekey))
-
-    @given(some.binary(max_size=50))
-    def test_as_a_body_on_the_wire(self, data: bytes) -> None:
-        self.assertEqual(body_from_wire(body_to_wire(data)), data)
-        for raw in (data, b'"' + data + b'"', b"[" * 5000):
-            try:
-                self.assertIsInstance(body_from_wire(Raw(raw)), bytes)
-            except Unreadable as error:
-                self.assertEqual(error.reason, Reason.BAD_ENVELOPE)
-
-
-def varint(number: int) -> bytes:
-    return bytes((number,)) if number < 128 else bytes((number & 127 | 128, number >> 7))
 
 
 class Library(SynchronousTestCase):

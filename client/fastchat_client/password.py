@@ -44,7 +44,7 @@ class Cost(msgspec.Struct, frozen=True):
 
 
 RECOMMENDED = Cost()
-"""RFC 9106 section 4, the second recommended option; about 0.1 s."""
+"""RFC 9106 section 4, the second recommended option; 0.1 to 0.3 s."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,7 +26,10 @@ CONFIG = Config(home=Path("unused"), limits=Limits(mailbox_messages=10, mailbox_
 
 FULL, STORED, UNKNOWN = Stored.MAILBOX_FULL, Stored.STORED, Stored.UNKNOWN_DEVICE
 
-Base = TestCase if TYPE_CHECKING else object
+if TYPE_CHECKING:
+    Base = TestCase
+else:
+    Base = object
 
 
 class StoreTests(Base):
@@ -40,8 +44,8 @@ class StoreTests(Base):
         await store.add_invite(INVITE, None, None)
         return store
 
-    async def refused(self, error: type[Exception], call: object) -> None:
-        await self.assertFailure(Deferred.fromCoroutine(call), error)  # type: ignore[arg-type]
+    async def refused(self, error: type[Exception], call: Coroutine[Any, Any, Any]) -> None:
+        await self.assertFailure(Deferred.fromCoroutine(call), error)
 
     # --- accounts ----------------------------------------------------------------------------------------------
 
@@ -191,8 +195,8 @@ class StoreTests(Base):
 
     async def test_a_device_that_has_published_half_has_no_bundle(self) -> None:
         store = await self.store_with_invite()
-        arguments = (rows.account("alice"), rows.device("alice"), [signed("x")], DeviceKeys((signed("k"),)), [], INVITE)
-        await store.register(*arguments)
+        half = DeviceKeys((signed("k"),))
+        await store.register(rows.account("alice"), rows.device("alice"), [signed("x")], half, [], INVITE)
         self.assertEqual(await store.bundles([rows.device("alice").device], True), [])
         self.assertEqual(await store.one_time_keys(rows.device("alice").device), 1)
 

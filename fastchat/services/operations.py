@@ -83,13 +83,20 @@ def _root(status: Callable[[], Status]) -> Resource:
 
 
 class _Page(Resource):
-    """GET and HEAD; twisted.web answers 405 to every other method."""
+    """GET and HEAD; every other method is answered with 405."""
 
     isLeaf = False
 
     def __init__(self, status: Callable[[], Status]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._now = status
+
+    def render(self, request: Request) -> Any:
+        if request.method in (b"GET", b"HEAD"):
+            return super().render(request)  # type: ignore[no-untyped-call]
+        request.setResponseCode(405)
+        request.setHeader(b"allow", b"GET, HEAD")  # type: ignore[no-untyped-call]
+        return b""
 
 
 class _Health(_Page):

@@ -48,11 +48,11 @@ define install
 	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 endef
 
-$(RUNTIME): requirements.lock pyproject.toml
+$(RUNTIME): requirements.lock pyproject.toml twisted/plugins/fastchat_plugin.py
 	$(call install,requirements.lock)
 	@touch $@
 
-$(DEVELOPMENT): requirements-dev.lock pyproject.toml
+$(DEVELOPMENT): requirements-dev.lock pyproject.toml twisted/plugins/fastchat_plugin.py
 	$(call install,requirements-dev.lock)
 	@touch $@ $(RUNTIME)
 

@@ -345,7 +345,8 @@ class Session:
         except LoginFailed:
             self._service.failures.failed(scram.user, self._address)
             raise
-        return ScramAnswer(re=request.id, message=answer)
+        accounts = await self._service.directory.keys((self._user,), claim=False)
+        return ScramAnswer(re=request.id, message=answer, links=tuple(link for one in accounts for link in one.links))
 
     def _add_device(self, request: AddDevice) -> None:
         self._ask(request.id, self._added(request), State.GREETED)

@@ -265,12 +265,14 @@ class Registered(msgspec.Struct, tag_field="t", tag="registered", frozen=True):
     re: Id
 
 
-class ScramAnswer(msgspec.Struct, tag_field="t", tag="scram", frozen=True):
+class ScramAnswer(msgspec.Struct, tag_field="t", tag="scram", frozen=True, omit_defaults=True):
     """service → client, answers `scram`: the server-first, then the server-final message. After the latter the
-    password is proven, and so is the server's knowledge of the verifier."""
+    password is proven, and so is the server's knowledge of the verifier. `links`, with the latter only: the account's
+    whole chain, which `add_device` must follow on."""
 
     re: Id
     message: str
+    links: tuple[Signed, ...] = ()
 
 
 class Added(msgspec.Struct, tag_field="t", tag="added", frozen=True):

@@ -4,7 +4,7 @@
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 INSERT INTO meta VALUES ('next_n', 1);
 
--- vault.py: the history that people see. state: of a message from here, as in events.State; told: what its sender
+-- history.py (and read by vault.py): what people see. state: of a message from here, as in events.State; told: what its sender
 -- has been told of a received one (0 nothing, 1 delivered, 2 read); unreadable: a placeholder, reason says why
 CREATE TABLE messages (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -66,6 +66,7 @@ CREATE TABLE retries (
     device TEXT NOT NULL,
     n INTEGER NOT NULL,
     user TEXT NOT NULL,
+    reason TEXT NOT NULL,
     came_at INTEGER NOT NULL,
     asked INTEGER NOT NULL DEFAULT 0,
     asked_at INTEGER NOT NULL DEFAULT 0,

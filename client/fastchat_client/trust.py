@@ -82,13 +82,13 @@ class Accounts:
         account = self.get(user)
         return account is not None and not account.stale and 0 <= now - account.fetched_at < SEAL_FRESH_FOR
 
-    def learn(self, keys: AccountKeys, now: int) -> tuple[list[FreshKeys], list[str]]:
+    def learn(self, keys: AccountKeys, now: int, chain: Chain | None = None) -> tuple[list[FreshKeys], list[str]]:
         """Verify what the server says of an account and keep what is new in it. Returns the keys for new sessions, and
-        what was refused in single bundles, in words.
+        what was refused in single bundles, in words. `chain`: what `replay` made of the links, if that is done.
 
         Raises `ChainInvalid` or `SignatureInvalid` (nothing is kept), `RootChanged` (it is kept as an offer),
         `Contradiction` (the same root has signed another past)."""
-        chain = replay(keys.user, keys.links)
+        chain = chain or replay(keys.user, keys.links)
         account = self.get(keys.user)
         if account is None:
             account = self._pin(chain)
@@ -103,26 +103,33 @@ class Accounts:
             self._check_growth(account, keys)
         return self._keep(account, chain, keys, now)
 
-    def accept(self, user: str, now: int) -> tuple[list[FreshKeys], list[str], list[str]]:
-        """Believe the root that the server names: pin it in place of the old one. Returns what `learn` does, and the
-        devices that are believed no longer."""
+    def accept(self, user: str, now: int) -> list[str] | None:
+        """Believe the root that the server names: pin it in place of the old one. Returns the devices that are believed
+        no longer; None if no other root is on offer. The account is stale then: its bundles were handed out a while
+        ago."""
         row = self._vault.execute("SELECT offered FROM accounts WHERE user = ?", (user,)).fetchone()
         if row is None or row[0] is None:
-            return [], [], []
+            return None
         old = self._load(user)
         self._vault.execute("DELETE FROM devices WHERE user = ?", (user,))
         self._vault.execute("DELETE FROM accounts WHERE user = ?", (user,))
         del self._by_hash[_hash(user)]
         self._cache.pop(user, None)
-        fresh, refused = self.learn(_account_decoder.decode(row[0]), now)
-        return fresh, refused, list(old.devices)
+        self.learn(_account_decoder.decode(row[0]), now)
+        self.mark_user_stale(user)
+        return list(old.devices)
 
-    def mark_stale(self, user_hashes: set[bytes]) -> None:
-        """There are new links of these accounts: fetch them before anything is sealed for them again."""
-        for user in filter(None, map(self._by_hash.get, user_hashes)):
-            self.mark_user_stale(user)
+    def named(self, user_hashes: set[bytes]) -> list[str]:
+        """Those of the pinned accounts whose names have these hashes (SHA-256)."""
+        return [user for user in map(self._by_hash.get, user_hashes) if user is not None]
+
+    def links(self, user: str) -> tuple[Signed, ...]:
+        """The chain that is believed."""
+        row = self._vault.execute("SELECT links FROM accounts WHERE user = ?", (user,)).fetchone()
+        return () if row is None else tuple(_links_decoder.decode(row[0]))
 
     def mark_user_stale(self, user: str) -> None:
+        """There is news of this account: fetch it before anything is sealed for it again."""
         account = self.get(user)
         if account is not None and not account.stale:
             account.stale = True
@@ -153,8 +160,7 @@ class Accounts:
         return account
 
     def _check_growth(self, account: Account, keys: AccountKeys) -> None:
-        row = self._vault.execute("SELECT links FROM accounts WHERE user = ?", (account.user,)).fetchone()
-        before = [link.body for link in _links_decoder.decode(row[0])]
+        before = [link.body for link in self.links(account.user)]
         given = [link.body for link in keys.links]
         if given[: len(before)] == before:
             return
@@ -162,9 +168,7 @@ class Accounts:
             raise ChainInvalid(f"the server hides links of {account.user} that it has shown before")
         raise Contradiction(f"two different chains of {account.user} were shown", before=before, now=given)
 
-    def _keep(
-        self, account: Account, chain: Chain, keys: AccountKeys, now: int
-    ) -> tuple[list[FreshKeys], list[str]]:
+    def _keep(self, account: Account, chain: Chain, keys: AccountKeys, now: int) -> tuple[list[FreshKeys], list[str]]:
         for device in account.devices.keys() - chain.devices.keys():
             self._vault.execute("DELETE FROM devices WHERE device = ?", (device,))
             del account.devices[device]

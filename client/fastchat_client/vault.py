@@ -85,11 +85,7 @@ class Vault:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         except OSError as error:
             raise ConfigError(f"the vault {path} cannot be made: {error.strerror}") from None
-        connection = _connect(path, key)
-        connection.executescript(
-            f"BEGIN IMMEDIATE;\n{_SCHEMA.read_text(encoding='utf-8')}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
-        )
-        return cls(connection)
+        return cls(_connect(path, key))
 
     @classmethod
     def open(cls, path: str | Path, key: bytes) -> Vault:
@@ -97,12 +93,7 @@ class Vault:
         program cannot read it."""
         if not os.path.isfile(path):
             raise ConfigError(f"there is no vault at {path}")
-        connection = _connect(path, key)
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version != SCHEMA_VERSION:
-            connection.close()
-            raise ConfigError(f"the vault {path} has version {version}; this program reads version {SCHEMA_VERSION}")
-        return cls(connection)
+        return cls(_connect(path, key))
 
     def close(self) -> None:
         """What was not committed is gone. May be called twice."""
@@ -267,6 +258,17 @@ def _connect(path: str | Path, key: bytes) -> Any:
         # An acknowledged message must survive a power cut: its sender will not send it again.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA temp_store = MEMORY")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:  # new, or the process that made it died before this
+            connection.executescript(
+                f"BEGIN IMMEDIATE;\n{_SCHEMA.read_text(encoding='utf-8')}\n"
+                f"PRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
+            )
+        elif version != SCHEMA_VERSION:
+            raise ConfigError(f"the vault {path} has version {version}; this program reads version {SCHEMA_VERSION}")
+    except ConfigError:
+        connection.close()
+        raise
     except sqlcipher.DatabaseError as error:
         connection.close()
         if "not a database" in str(error):

@@ -111,17 +111,24 @@ class Witness:
         """Hold what a peer's device says it saw against our log. False: it has seen more than we have; it is kept until
         `settle`. Raises `Contradiction` if our log had another root at that size."""
         if size > self.size:
-            self._vault.execute("INSERT OR REPLACE INTO claims (device, size, root) VALUES (?, ?, ?)", (device, size, root))
+            self._vault.execute(
+                "INSERT OR REPLACE INTO claims (device, size, root) VALUES (?, ?, ?)", (device, size, root)
+            )
             return False
         self._hold(device, size, root)
         return True
 
-    def settle(self) -> None:
-        """Compare what peers had seen and we had not. Raises `Contradiction`."""
+    def settle(self) -> list[Contradiction]:
+        """Compare what peers had seen and we had not; where they saw another log."""
         rows = self._vault.execute("SELECT device, size, root FROM claims WHERE size <= ?", (self.size,)).fetchall()
         self._vault.execute("DELETE FROM claims WHERE size <= ?", (self.size,))
+        found = []
         for device, size, root in rows:
-            self._hold(device, size, root)
+            try:
+                self._hold(device, size, root)
+            except Contradiction as contradiction:
+                found.append(contradiction)
+        return found
 
     def _hold(self, device: str, size: int, root: bytes) -> None:
         if self._root_at(size) != root:

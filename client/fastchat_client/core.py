@@ -1,0 +1,403 @@
+"""The client's heart, without sockets: what people do and what the network says go in; what is to be said and told
+comes out.
+
+    offline ──opened──▶ entering ──ready──▶ live ──▶ (wants_close) ──closed──▶ offline
+
+It holds these states, the open transaction, and the duties that time brings; the rest is done by its parts: `entrance`
+(login), `following` (key log and accounts), `sending`, `receiving`. Everything that one turn does to the vault is one
+transaction; it is committed before anything that came of it is handed out by `take_messages` or `take_events`. So
+nothing is sent or acknowledged that a crash could take back. Sockets, and when to connect, are not known here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from msgspec import UNSET
+
+from fastchat.errors import Busy, FastChatError, Internal, ProtocolError, RequestError, Unreachable
+from fastchat.identity.login import ChannelBinding
+from fastchat.identity.names import check_name
+from fastchat.protocols.wire import (
+    Accepted,
+    ClientMessage,
+    Error,
+    GoAway,
+    KeysAnswer,
+    LogAnswer,
+    Message,
+    Ping,
+    Pong,
+    Publish,
+    Published,
+    Ready,
+    Received,
+    ServerMessage,
+)
+from fastchat_client import history
+from fastchat_client.content import Delivered, Read, encode_content
+from fastchat_client.entrance import Enrolment, Entrance, from_wire
+from fastchat_client.events import Connected, Event, LogAlarm, MailboxProgress, MessageState, Notice, State
+from fastchat_client.following import Follower
+from fastchat_client.outbox import compose_text
+from fastchat_client.parts import Live, Parts
+from fastchat_client.receiving import Receiver
+from fastchat_client.sending import Sender
+from fastchat_client.vault import Vault
+
+MAX_TEXT = 32 * 1024
+"""Bytes of UTF-8 in one text: with its envelopes for several devices it must fit into a line."""
+BATCH = 64
+"""Messages taken in one transaction at most: a full window."""
+LOGIN_PATIENCE = 20.0
+"""Seconds from the open connection to `ready`."""
+HOUSEKEEPING_EVERY = 60.0
+PUBLISH_AGAIN_AFTER = 60.0
+READ_LOG_AGAIN_AFTER = 10.0
+
+
+class Core:
+    """One profile's heart. `clock`: seconds since 1970; its jumps are borne. `enrolment`: what it takes to add this
+    device to its account, if that has not been done."""
+
+    def __init__(
+        self, vault: Vault, clock: Callable[[], float] = time.time, *, enrolment: Enrolment | None = None
+    ) -> None:
+        self.vault = vault
+        self._clock = clock
+        self._enrolment = enrolment
+        self._request = 0
+        self._messages: list[ClientMessage] = []
+        self._events: list[Event] = []
+        self._taken = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        """Everything as it stands in the vault, without a connection."""
+        self._parts = Parts(self.vault, self._clock, self._next_id)
+        self._sender = Sender(self._parts)
+        self._receiver = Receiver(self._parts)
+        self._follower = Follower(self._parts, self._sender, self._receiver)
+        self._untold = True
+
+    # --- the connection's side ---------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Logged in, and the connection is of use."""
+        return self._parts.ready is not None
+
+    @property
+    def wants_close(self) -> FastChatError | None:
+        """Why this connection is of no use any more, if it is not."""
+        return self._parts.wants_close
+
+    def opened(self, binding: ChannelBinding, lease: str = "") -> None:
+        """A TLS connection to a service is there."""
+        self.closed()
+        with self._turn():
+            parts, now = self._parts, self._clock()
+            entrance = Entrance(
+                self.vault,
+                parts.accounts,
+                parts.prekeeper.account.sign,
+                parts.say,
+                binding,
+                self._enrolment,
+                parts.now(),
+            )
+            parts.wants_close = None
+            parts.live = Live(entrance, opened_at=now, heard_at=now)
+            entrance.begin(lease)
+
+    def receive(self, message: ServerMessage) -> None:
+        """Any message, in any order, from a server that may be malicious."""
+        live = self._parts.live
+        if live is None or self._parts.wants_close is not None:
+            return
+        live.heard_at = self._clock()
+        with self._turn():
+            if live.limits is None:
+                self._enter(live, message)
+            else:
+                self._heard(live, message)
+            self._sender.pump()
+        self._taken += isinstance(message, Message)
+        if self._taken >= BATCH:
+            self._commit()
+
+    def closed(self) -> None:
+        """The connection is gone, and what was under way on it; the outbox is not. `wants_close` stays until the next
+        one is opened."""
+        self._commit()
+        self._parts.live = None
+        self._parts.outbox.disconnected()
+        self._messages.clear()
+
+    def tick(self) -> None:
+        """To be called about every second while there is a connection."""
+        live = self._parts.live
+        if live is None or self._parts.wants_close is not None:
+            return
+        self.poll_outbox()
+        with self._turn():
+            if live.limits is None:
+                if self._clock() - live.opened_at >= LOGIN_PATIENCE:
+                    self._parts.close(Unreachable("the network did not finish the login in time"))
+                return
+            self._keep_alive(live)
+            self._flush_marks()
+            if live.log_wanted or (not live.log_current and self._clock() - live.log_asked_at >= READ_LOG_AGAIN_AFTER):
+                live.log_wanted = False
+                self._follower.ask(live)
+            if abs(self._clock() - live.housekeeping_at) >= HOUSEKEEPING_EVERY:
+                self._keep_house(live)
+            self._sender.pump()
+
+    def take_messages(self) -> list[ClientMessage]:
+        """What is to be sent now, in order; everything that it rests on is committed."""
+        self._commit()
+        messages, self._messages = self._messages, []
+        return messages
+
+    def take_events(self) -> list[Event]:
+        """What has happened, in order, and is committed."""
+        self._commit()
+        events, self._events = self._events, []
+        return events
+
+    # --- the person's side -------------------------------------------------------------------------------------------
+
+    def send_text(self, to: str, text: str) -> str:
+        """Commit `text` to the outbox; the message's id. Works offline. Raises `NameNotAllowed`, or `RequestError` if
+        it is too long or no text."""
+        check_text(to, text)
+        with self._turn():
+            message_id = compose_text(self.vault, to, text, self._parts.now())
+            self._pick_up()
+            self._sender.pump()
+        self._commit()
+        return message_id
+
+    def poll_outbox(self) -> None:
+        """Pick up what another process of this profile has composed since."""
+        if not self.vault.in_transaction and self.vault.changed_elsewhere():
+            with self._turn():
+                self._pick_up()
+                self._sender.pump()
+            self._untold = True
+
+    def mark_read(self, conversation: str) -> None:
+        """Everything received in it has been seen; its senders are told so at the next tick."""
+        with self._turn():
+            self._untold |= history.mark_read(self.vault, conversation)
+        self._commit()
+
+    def accept_root(self, user: str) -> bool:
+        """Believe the other RSA key that the server names for `user`; False if it names no other. What was held is read
+        now, in order; what waits in the outbox is sealed for the devices of the new key."""
+        with self._turn():
+            parts = self._parts
+            gone = parts.accounts.accept(user, parts.now())
+            if gone is None:
+                return False
+            for device in gone:
+                parts.sessions.forget(device)
+            for message in parts.outbox.waiting_for(user):
+                parts.outbox.seal_again(message, is_last=False)
+            self._receiver.release(user)
+            self._sender.pump()
+        self._commit()
+        return True
+
+    # --- what the network says ---------------------------------------------------------------------------------------
+
+    def _enter(self, live: Live, message: ServerMessage) -> None:
+        try:
+            ready = live.entrance.receive(message)
+        except FastChatError as error:
+            self._parts.close(error)
+            return
+        if ready is not None:
+            self._is_in(live, ready)
+
+    def _is_in(self, live: Live, ready: Ready) -> None:
+        welcome = live.entrance.welcome
+        assert welcome is not None
+        parts, now = self._parts, self._clock()
+        live.limits = welcome.limits
+        live.tokens_at, live.pinged_at = now - 3600.0, now
+        live.mailbox = max(0, ready.mailbox or 0)
+        parts.tell(Connected(welcome.service, live.mailbox))
+        if parts.alarmed:
+            parts.tell(LogAlarm("the server has contradicted its key log; nothing is sent", self.vault.alarm()))
+        if ready.one_time_keys is not None:
+            parts.prekeeper.left = max(0, ready.one_time_keys)
+        self._follower.begin(live, ready)
+        for user in parts.inbox.users:
+            account = parts.accounts.get(user)
+            if account is None or not account.offered_root:
+                live.fetching.want(user)
+        self._keep_house(live)
+
+    def _heard(self, live: Live, message: ServerMessage) -> None:
+        match message:
+            case Message():
+                self._receiver.message(live, message)
+                self._untold = True
+            case Accepted():
+                self._sender.accepted(message.re)
+            case KeysAnswer():
+                self._follower.keys_answer(live, message)
+            case LogAnswer():
+                self._follower.log_answer(live, message)
+            case Published():
+                self._published(live, message)
+            case Error():
+                self._refused(live, message)
+            case GoAway():
+                self._parts.close(Busy(message.reason[:200], retry_after=min(max(0.0, message.after), 3600.0)))
+            case Pong():
+                pass  # that it was heard is all
+            case _:
+                self._parts.close(ProtocolError("the network says what only belongs before the login"))
+        if self._parts.prekeeper.is_low:
+            self._publish(live)
+
+    def _refused(self, live: Live, error: Error) -> None:
+        if error.re is UNSET:
+            self._parts.close(from_wire(error))
+            return
+        request = int(error.re)
+        problem = from_wire(error)
+        question = live.fetching.answered(request)
+        if question is not None:
+            self._follower.keys_refused(live, question, problem.retry_after)
+        elif request == live.log_request:
+            live.log_request = 0
+        elif request == live.publish_request:
+            live.publish_request = 0
+            if problem.retry_after is None:
+                self._parts.tell(Notice(problem.code, f"the network refuses this device's keys: {problem.message}"))
+        else:
+            self._sender.refused(request, error)
+
+    # --- duties ------------------------------------------------------------------------------------------------------
+
+    def _keep_alive(self, live: Live) -> None:
+        assert live.limits is not None
+        now = self._clock()
+        if now < live.heard_at or now < live.pinged_at:
+            live.heard_at = live.pinged_at = now  # the clock was set back
+        if now - live.heard_at >= max(1.0, live.limits.dead_after):
+            self._parts.close(Unreachable("the network has fallen silent"))
+        elif now - live.pinged_at >= live.limits.ping_every:
+            live.pinged_at = now
+            self._parts.say(Ping)
+
+    def _keep_house(self, live: Live) -> None:
+        """What is due by the minute: retries, keys to be rotated, what may be forgotten."""
+        parts, now = self._parts, self._parts.now()
+        live.housekeeping_at = self._clock()
+        self._receiver.want_sessions(live)
+        self._publish(live)
+        for part in (parts.prekeeper, parts.outbox, parts.inbox):
+            part.purge(now)
+        for user in parts.inbox.users:
+            account = parts.accounts.get(user)
+            if account is None or not account.offered_root:
+                live.fetching.want(user)
+
+    def _publish(self, live: Live) -> None:
+        now = self._clock()
+        if live.publish_request or 0 <= now - live.published_at < PUBLISH_AGAIN_AFTER:
+            return
+        keys = self._parts.prekeeper.due(self._parts.now())
+        if keys is not None:
+            live.published_at = now
+            live.publish_request = self._parts.say(lambda i: Publish(i, keys))
+
+    def _published(self, live: Live, answer: Published) -> None:
+        if answer.re == live.publish_request:
+            live.publish_request = 0
+            self._parts.prekeeper.published(max(0, answer.one_time_keys))
+
+    def _flush_marks(self) -> None:
+        """Tell senders what has arrived and what was read: one message for each of their devices."""
+        if not self._untold:
+            return
+        parts = self._parts
+        self._untold = False
+        for (user, device), (arrived, read) in history.untold(self.vault).items():
+            for numbers, kind, is_read in ((arrived, Delivered, False), (read, Read, True)):
+                if numbers:
+                    parts.outbox.compose(user, device, encode_content(kind(tuple(numbers))), parts.now())
+                    history.told(self.vault, device, numbers, is_read)
+                    self._untold = True
+
+    def _pick_up(self) -> None:
+        for n, user in self._parts.outbox.pick_up():
+            self._parts.tell(MessageState(f"{self._parts.me.device}.{n}", user, State.WAITING))
+
+    # --- the transaction ---------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """A part of the open transaction, which `_commit` ends. If it fails, all of it is undone: what came in was not
+        acknowledged and comes again, what was to be sent waits in the outbox."""
+        if not self.vault.in_transaction:
+            self.vault.begin()
+        try:
+            yield
+        except BaseException:
+            self._undo()
+            raise
+
+    def _commit(self) -> None:
+        self._taken = 0
+        if not self.vault.in_transaction:
+            return
+        parts = self._parts
+        live = parts.live
+        if live is not None and live.limits is not None and live.last_k > live.acknowledged:
+            live.acknowledged = live.last_k
+            upto = live.last_k
+            parts.said.append(Received(upto))
+            done = min(upto, live.mailbox)
+            if done > live.progress:
+                live.progress = done
+                parts.tell(MailboxProgress(done, live.mailbox))
+        try:
+            self.vault.commit()
+        except BaseException:
+            self._undo()
+            raise
+        self._messages += parts.said
+        self._events += parts.told
+        parts.said, parts.told = [], []
+
+    def _undo(self) -> None:
+        self.vault.rollback()
+        self._messages.clear()
+        self._begin()
+        self._parts.close(Internal("the vault could not be written, or FastChat made a mistake"))
+
+    def _next_id(self) -> int:
+        self._request += 1
+        return self._request
+
+
+def check_text(to: str, text: str) -> None:
+    """Whether `text` can be sent to `to`. Raises `NameNotAllowed`; `RequestError` if it is empty, too long or no
+    Unicode."""
+    check_name(to)
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise RequestError("this is not a text: it has characters that are none") from None
+    if not text:
+        raise RequestError("there is nothing to send")
+    if size > MAX_TEXT:
+        raise RequestError(f"a message has at most {MAX_TEXT} bytes; this one has {size}")

@@ -1,0 +1,70 @@
+"""Which accounts' keys are to be asked for, and which were: one open question for each account, many in a request.
+
+It knows names and times only; what is done with the keys is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+MOST_USERS = 100
+"""In one request (`wire.KeysRequest`)."""
+MOST_REQUESTS = 8
+"""Unanswered at once."""
+PATIENCE = 30.0
+"""Seconds after which a question that came to nothing is worth asking again."""
+MOST_USERS_WAITING = 10_000
+
+
+@dataclass(slots=True)
+class Question:
+    """One request. `claim`: with a one-time key of each device."""
+
+    users: tuple[str, ...]
+    claim: bool
+
+
+class Fetching:
+    """Of one connection: begin with a new one after a reconnect."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[str, bool] = {}
+        self._open: dict[int, Question] = {}
+        self._not_before: dict[str, float] = {}
+
+    def want(self, user: str, claim: bool = False) -> None:
+        """The keys of `user` are needed; with `claim`, to start sessions."""
+        if any(user in question.users and question.claim >= claim for question in self._open.values()):
+            return
+        if user in self._wanted or len(self._wanted) < MOST_USERS_WAITING:
+            self._wanted[user] = self._wanted.get(user, False) or claim
+
+    def questions(self, now: float) -> Iterator[Question]:
+        """What is to be asked now; say `asked` for each."""
+        for claim in (False, True):
+            users = [
+                user
+                for user, claiming in self._wanted.items()
+                if claiming is claim and self._not_before.get(user, 0.0) <= now
+            ]
+            while users and len(self._open) < MOST_REQUESTS:
+                batch, users = users[:MOST_USERS], users[MOST_USERS:]
+                for user in batch:
+                    del self._wanted[user]
+                yield Question(tuple(batch), claim)
+
+    def asked(self, request: int, question: Question) -> None:
+        self._open[request] = question
+
+    def answered(self, request: int) -> Question | None:
+        """The question that `request` asked, if it is still open."""
+        return self._open.pop(request, None)
+
+    def in_vain(self, user: str, now: float, patience: float = PATIENCE) -> None:
+        """The answer was of no use: do not ask again before `patience` seconds have passed."""
+        self._not_before[user] = now + patience
+
+    def is_patient(self, user: str, now: float) -> bool:
+        """Whether the last answer about `user` was of no use, a short while ago."""
+        return self._not_before.get(user, 0.0) > now

@@ -1,0 +1,130 @@
+"""What the parts of the core share: the vault's modules, the state of the connection, and the two ways out.
+
+What is said and what is told is staged here, and leaves only when the transaction that it belongs to is committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from fastchat.errors import FastChatError
+from fastchat.identity.links import DeviceIdentity
+from fastchat.protocols.wire import AccountKeys, ClientMessage, SessionLimits
+from fastchat_client.entrance import Entrance
+from fastchat_client.events import Event, LogAlarm
+from fastchat_client.fetching import Fetching
+from fastchat_client.inbox import Inbox
+from fastchat_client.outbox import Outbox
+from fastchat_client.prekeeping import Prekeeper
+from fastchat_client.sessions import Sessions
+from fastchat_client.trust import Accounts
+from fastchat_client.vault import Vault
+from fastchat_client.witness import Contradiction, Witness
+
+_LATEST = 253_402_300_799_999
+"""The last millisecond of the year 9999."""
+
+
+@dataclass(slots=True)
+class Live:
+    """What is known of one connection, and gone with it. Times are seconds of the clock."""
+
+    entrance: Entrance
+    opened_at: float
+    heard_at: float
+    limits: SessionLimits | None = None
+    """From `ready` on."""
+    fetching: Fetching = field(default_factory=Fetching)
+    last_k: int = 0
+    acknowledged: int = 0
+    mailbox: int = 0
+    progress: int = 0
+    tokens: float = 0.0
+    tokens_at: float = 0.0
+    pinged_at: float = 0.0
+    housekeeping_at: float = 0.0
+    log_request: int = 0
+    log_target: int = 0
+    log_current: bool = False
+    log_wanted: bool = False
+    """A peer has seen more of the log than we have."""
+    log_asked_at: float = -1e9
+    publish_request: int = 0
+    published_at: float = -1e9
+    aside: dict[str, tuple[AccountKeys, bool]] = field(default_factory=dict)
+    """Accounts whose links are ahead of the log as it is known here."""
+    behind: dict[str, int] = field(default_factory=dict)
+    asking: dict[str, set[str]] = field(default_factory=dict)
+    """By user, the devices that are to be asked for unreadable messages, once there are keys for a fresh session."""
+    without_keys: set[str] = field(default_factory=set)
+    """Devices that the server gives no usable keys for."""
+    rechecked: set[str] = field(default_factory=set)
+    """Accounts with another root on offer, looked at again on this connection."""
+
+
+class Parts:
+    """Made anew from the vault when a transaction could not be committed."""
+
+    def __init__(self, vault: Vault, clock: Callable[[], float], next_id: Callable[[], int]) -> None:
+        self.vault = vault
+        self.clock = clock
+        self._next_id = next_id
+        self.prekeeper = Prekeeper(vault)
+        self.accounts = Accounts(vault)
+        self.sessions = Sessions(vault, self.prekeeper)
+        self.witness = Witness(vault)
+        self.outbox = Outbox(vault)
+        self.inbox = Inbox(vault)
+        self.live: Live | None = None
+        self.wants_close: FastChatError | None = None
+        self.alarmed = bool(vault.alarm())
+        self.alarms_told: set[str] = set()
+        self.said: list[ClientMessage] = []
+        self.told: list[Event] = []
+
+    @property
+    def me(self) -> DeviceIdentity:
+        return self.prekeeper.identity
+
+    @property
+    def ready(self) -> Live | None:
+        """The connection, if it is logged in and of use."""
+        live = self.live
+        return live if live is not None and live.limits is not None and self.wants_close is None else None
+
+    def now(self) -> int:
+        """Milliseconds since 1970."""
+        return int(self.clock() * 1000)
+
+    def say(self, message: Callable[[int], ClientMessage]) -> int:
+        """Stage a request; its number."""
+        request = self._next_id()
+        self.said.append(message(request))
+        return request
+
+    def tell(self, event: Event) -> None:
+        self.told.append(event)
+
+    def close(self, why: FastChatError) -> None:
+        """This connection is of no use; the first reason counts."""
+        if self.wants_close is None:
+            self.wants_close = why
+
+    def alarm(self, contradiction: Contradiction, *, is_proof: bool = True) -> None:
+        """The key log is not one and the same for everybody. A peer's word alone is no proof: it is shown, but anybody
+        could stop us from sending with it."""
+        if is_proof:
+            if not self.alarmed:
+                self.vault.put("alarm", contradiction.evidence)
+            self.alarmed = True
+        if contradiction.evidence not in self.alarms_told:
+            self.alarms_told.add(contradiction.evidence)
+            self.tell(LogAlarm(contradiction.message, contradiction.evidence))
+
+
+def iso(milliseconds: int) -> str:
+    """ISO 8601 in UTC, whatever a peer's clock says."""
+    at = datetime.fromtimestamp(min(max(0, milliseconds), _LATEST) / 1000, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

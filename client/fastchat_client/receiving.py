@@ -1,0 +1,218 @@
+"""From the wire to the history: take each message once, read it or hold it, and commit what came of it.
+
+Whatever a message is, it is taken: read, held until its sender's keys are known or believed, or shown as unreadable
+and asked for again. A message's plaintext, its ratchet and its name are written in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from msgspec import Raw
+
+from fastchat.errors import Busy, NameNotAllowed, ProtocolError
+from fastchat.identity.links import DeviceIdentity
+from fastchat.identity.names import check_name
+from fastchat.protocols.wire import Message
+from fastchat_client import history, ratchet
+from fastchat_client.content import (
+    Content,
+    Delivered,
+    Plain,
+    Read,
+    Resent,
+    Retry,
+    Text,
+    Unknown,
+    decode_content,
+    encode_content,
+    read_plain,
+)
+from fastchat_client.events import MessageHeld, MessageReceived, MessageState, MessageUnreadable, State
+from fastchat_client.inbox import MOST_ASKED
+from fastchat_client.parts import Live, Parts, iso
+from fastchat_client.unreadable import Reason, Unreadable
+from fastchat_client.witness import Contradiction
+
+MOST_MILLIS = 2**53 - 1
+FOLLOW_AGAIN_AFTER = 60.0
+"""Seconds between two looks at the log because a peer has seen more of it."""
+
+
+class Receiver:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._sent_again: Counter[tuple[str, int]] = Counter()
+
+    def message(self, live: Live, message: Message) -> None:
+        """A message of the network. It may be acknowledged once the transaction is committed."""
+        parts = self._parts
+        if message.k != live.last_k + 1:
+            parts.close(ProtocolError("the network numbers its messages wrongly"))
+            return
+        if parts.inbox.is_full:
+            parts.close(Busy("too many messages wait here for a decision about their senders' keys"))
+            return
+        live.last_k = message.k
+        if not parts.inbox.take(message.device, message.n):
+            return
+        if parts.inbox.holds(message.user) or not self._is_known(message.user, message.device):
+            self._hold(live, message)
+        else:
+            self._open(message.user, message.device, message.n, message.at, message.body)
+
+    # --- held --------------------------------------------------------------------------------------------------------
+
+    def _is_known(self, user: str, device: str) -> bool:
+        account = self._parts.accounts.get(user)
+        return account is not None and not account.offered_root and device in account.devices
+
+    def _hold(self, live: Live, message: Message) -> None:
+        parts = self._parts
+        parts.inbox.hold(message)
+        account = parts.accounts.get(message.user)
+        if account is not None and account.offered_root:
+            parts.tell(MessageHeld(message.user, "the sender's key has changed", f"{message.device}.{message.n}"))
+        else:
+            live.fetching.want(message.user)
+
+    def tell_held(self, user: str, reason: str) -> None:
+        """Those messages of `user` that are held stay so, and why."""
+        for held in self._parts.inbox.held(user):
+            self._parts.tell(MessageHeld(user, reason, f"{held.device}.{held.n}"))
+
+    def release(self, user: str) -> None:
+        """The keys of `user` are known now, or it is known that there are none: read what was held, in order."""
+        account = self._parts.accounts.get(user)
+        if account is None or not account.offered_root:
+            for held in self._parts.inbox.release(user):
+                self._open(held.user, held.device, held.n, held.at, Raw(held.body))
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def _open(self, user: str, device: str, n: int, at: int, body: Raw) -> None:
+        parts = self._parts
+        account = parts.accounts.get(user)
+        sender = None if account is None else account.devices.get(device)
+        if sender is None or sender == parts.me:
+            self._unreadable(user, device, n, at, Unreadable(Reason.WRONG_IDENTITY), is_worth_asking=False)
+            return
+
+        def check(plaintext: bytes, curve25519: bytes) -> tuple[Plain, Content | Unknown]:
+            plain = read_plain(plaintext, sender, parts.me, curve25519)
+            # The number is under the encryption, too: a body cannot be handed over as another message.
+            if plain.seq != n or not self._is_place(plain, sender):
+                raise Unreadable(Reason.WRONG_IDENTITY)
+            return plain, decode_content(plain.content)
+
+        try:
+            plain, content = parts.sessions.read(parts.me, sender, ratchet.body_from_wire(body), parts.now(), check)
+        except Unreadable as problem:
+            self._unreadable(user, device, n, at, problem, is_worth_asking=problem.reason is not Reason.NEWER_CLIENT)
+            return
+        self._compare_logs(device, plain)
+        if isinstance(content, Unknown):
+            self._unreadable(user, device, n, at, Unreadable(Reason.NEWER_CLIENT), is_worth_asking=False)
+        else:
+            self._understand(sender, n, plain, content)
+
+    def _is_place(self, plain: Plain, sender: DeviceIdentity) -> bool:
+        """Whether the conversation is one that `sender` can mean: the addressee's name."""
+        if sender.user != self._parts.me.user:
+            return plain.conversation == self._parts.me.user
+        try:
+            check_name(plain.conversation)
+        except NameNotAllowed:
+            return False
+        return True
+
+    def _understand(self, sender: DeviceIdentity, n: int, plain: Plain, content: Content) -> None:
+        match content:
+            case Text():
+                self._text(sender, n, plain, content)
+            case Delivered():
+                self._marked(sender, content.ids, State.DELIVERED)
+            case Read():
+                self._marked(sender, content.ids, State.READ)
+            case Retry():
+                self._send_again(sender, content.n)
+            case Resent():
+                self._came_again(sender, plain, content)
+
+    def _text(self, sender: DeviceIdentity, n: int, plain: Plain, content: Text) -> None:
+        own = sender.user == self._parts.me.user
+        conversation = plain.conversation if own else sender.user
+        arrived = history.Arrived(sender.device, n, conversation, sender.user, plain.at, content.text, own)
+        history.add_received(self._parts.vault, arrived)
+        message_id = f"{sender.device}.{n}"
+        self._parts.tell(MessageReceived(sender.user, conversation, content.text, iso(plain.at), message_id, own))
+
+    def _marked(self, sender: DeviceIdentity, ids: tuple[int, ...], state: State) -> None:
+        """Only who a message went to can say that it is there."""
+        vault, device = self._parts.vault, self._parts.me.device
+        for n in ids:
+            if history.is_to(vault, device, n, sender.user) and history.advance(vault, device, n, state):
+                self._parts.tell(MessageState(f"{device}.{n}", sender.user, state))
+
+    def _compare_logs(self, device: str, plain: Plain) -> None:
+        parts, live = self._parts, self._parts.live
+        try:
+            is_known = parts.witness.compare(device, plain.checkpoint.size, plain.checkpoint.root)
+        except Contradiction as contradiction:
+            parts.alarm(contradiction, is_proof=False)
+            return
+        if not is_known and live is not None and parts.clock() - live.log_asked_at >= FOLLOW_AGAIN_AFTER:
+            live.log_wanted = True
+
+    # --- again -------------------------------------------------------------------------------------------------------
+
+    def _unreadable(
+        self, user: str, device: str, n: int, at: int, problem: Unreadable, *, is_worth_asking: bool
+    ) -> None:
+        parts = self._parts
+        at = min(max(0, at), MOST_MILLIS)
+        history.add_unreadable(parts.vault, device, n, user, at, problem.reason)
+        asking = is_worth_asking and parts.inbox.want_again(user, device, n, problem.reason, parts.now())
+        parts.tell(MessageUnreadable(user, user, problem.message, iso(at), f"{device}.{n}", asking))
+        if asking and parts.ready is not None:
+            self.want_sessions(parts.ready)
+
+    def want_sessions(self, live: Live) -> None:
+        """Ask for keys wherever something is to be asked for again: that goes over a fresh session."""
+        for user, device in self._parts.inbox.wanted(self._parts.now()):
+            live.asking.setdefault(user, set()).add(device)
+            live.fetching.want(user, claim=True)
+
+    def ask_again(self, sender: DeviceIdentity) -> None:
+        """There is a fresh session with `sender`: ask for what could not be read."""
+        parts = self._parts
+        for n, reason in parts.inbox.ask(sender.device, parts.now()):
+            parts.outbox.compose(sender.user, sender.device, encode_content(Retry(n, reason)), parts.now())
+
+    def _send_again(self, asker: DeviceIdentity, n: int) -> None:
+        """Somebody could not read message `n` from here: once more, if it was for that device."""
+        parts = self._parts
+        message = parts.outbox.get(n)
+        if message is None or not parts.outbox.was_recipient(n, asker.device):
+            return
+        if not isinstance(decode_content(message.content), Text | Delivered | Read):
+            return
+        self._sent_again[asker.device, n] += 1
+        if self._sent_again[asker.device, n] <= MOST_ASKED:
+            content = encode_content(Resent(n, Raw(message.content)))
+            parts.outbox.compose(message.user, asker.device, content, message.at)
+
+    def _came_again(self, sender: DeviceIdentity, plain: Plain, resent: Resent) -> None:
+        parts = self._parts
+        if not parts.inbox.is_wanted(sender.device, resent.n):
+            return
+        try:
+            content = decode_content(resent.content)
+        except Unreadable:
+            return  # its placeholder stays; it can be asked for once more
+        parts.inbox.came_again(sender.device, resent.n)
+        if isinstance(content, Text):
+            self._text(sender, resent.n, plain, content)
+        elif isinstance(content, Delivered | Read):
+            history.drop_placeholder(parts.vault, sender.device, resent.n)
+            self._understand(sender, resent.n, plain, content)

@@ -1,0 +1,200 @@
+"""From the outbox to the wire: seal what can be sealed, send what may go, judge the answers.
+
+A message is sealed for every device of its recipient and every other one of its sender's, once their keys are known
+and the key log has been followed; never before an earlier one to the same recipient. What is sealed is sent, and sent
+again, as it is.
+"""
+
+from __future__ import annotations
+
+from fastchat.errors import FastChatError, FrameTooLong, SignatureInvalid, TrustError, UnknownDevice
+from fastchat.identity.links import DeviceIdentity
+from fastchat.protocols.wire import Error, KeysRequest, Send, bodies_size
+from fastchat_client import outbox, ratchet
+from fastchat_client.content import TreeHead, write_plain
+from fastchat_client.entrance import from_wire
+from fastchat_client.events import MessageState, Notice, State
+from fastchat_client.outbox import Composed
+from fastchat_client.parts import Live, Parts
+from fastchat_client.trust import Peer
+
+MOST_RECIPIENTS = 100
+MOST_REFUSALS = 5
+"""How often a message is tried although the server failed; `busy` is not a failure."""
+FAILURE_PATIENCE = 5.0
+BURST_SECONDS = 2.0
+"""How much of `sends_per_second` may go at once."""
+_LINE_OVERHEAD = 1024
+
+
+class Sender:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def pump(self) -> None:
+        """Send everything that may go now, and ask for the keys of who cannot be written to yet."""
+        live = self._parts.ready
+        if live is None:
+            return
+        assert live.limits is not None
+        if not self._parts.alarmed:
+            self._pump_outbox(live, live.limits.unaccepted)
+        for question in live.fetching.questions(self._parts.clock()):
+            users, claim = question.users, question.claim
+            request = self._parts.say(lambda i, users=users, claim=claim: KeysRequest(i, users, claim))  # type: ignore[misc]
+            live.fetching.asked(request, question)
+
+    def _pump_outbox(self, live: Live, most: int) -> None:
+        box, not_to = self._parts.outbox, set[str]()
+        self._refill(live)
+        while box.on_their_way < most and live.tokens >= 1.0:
+            message = box.next(self._parts.clock(), not_to)
+            if message is None:
+                return
+            if not self._may_write_to(live, message.user) or not (message.is_sealed or self._seal(live, message)):
+                not_to.add(message.user)
+            elif (after := box.get(message.n)) is not None and after.is_sealed:
+                self._send(live, message)
+
+    def _send(self, live: Live, message: Composed) -> None:
+        assert live.limits is not None
+        recipients = self._parts.outbox.recipients(message.n)
+        overhead = _LINE_OVERHEAD + 64 * len(recipients)
+        if bodies_size(recipients) + overhead > live.limits.max_line:
+            self.fail(message, FrameTooLong("the message is too long for this network"))
+            return
+        live.tokens -= 1.0
+        request = self._parts.say(lambda i: Send(i, message.n, recipients))
+        self._parts.outbox.goes(message, request)
+
+    def _refill(self, live: Live) -> None:
+        assert live.limits is not None
+        now, rate = self._parts.clock(), live.limits.sends_per_second
+        live.tokens = min(max(1.0, rate * BURST_SECONDS), live.tokens + rate * max(0.0, now - live.tokens_at))
+        live.tokens_at = now
+
+    # --- sealing -----------------------------------------------------------------------------------------------------
+
+    def _may_write_to(self, live: Live, user: str) -> bool:
+        """Not to somebody whose root has changed, until that is decided."""
+        account = self._parts.accounts.get(user)
+        if account is None or not account.offered_root or user == self._parts.me.user:
+            return True
+        if user not in live.rechecked:
+            live.rechecked.add(user)
+            live.fetching.want(user)
+        return False
+
+    def _seal(self, live: Live, message: Composed) -> bool:
+        """Seal `message` for each of its devices. False if that must wait; true if it is sealed, or at its end."""
+        parts = self._parts
+        users = [message.user] if message.user == parts.me.user else [message.user, parts.me.user]
+        stale = [user for user in users if not self._is_fresh(live, user)]
+        if stale or not live.log_current:
+            return False
+        peers = self._peers(message, users)
+        for peer in peers:
+            if not parts.sessions.has(peer.identity) and peer.identity.device not in live.without_keys:
+                live.fetching.want(peer.identity.user, claim=True)
+                return False
+        bodies = [(peer, body) for peer in peers[:MOST_RECIPIENTS] if (body := self._body(live, message, peer))]
+        if message.device and not bodies:
+            self.fail(message, UnknownDevice())
+        elif message.user != parts.me.user and not any(message.user == peer.identity.user for peer, _ in bodies):
+            # Nobody there who can read it, or the server does not say how to write to them.
+            if not message.device and not live.fetching.is_patient(message.user, parts.clock()):
+                live.fetching.in_vain(message.user, parts.clock())
+                live.without_keys.clear()
+                live.fetching.want(message.user, claim=True)
+            return bool(message.device) and self._seal_for(message, bodies)
+        elif not bodies:
+            self._accept(message)  # a note to oneself, with no other device to take it to
+        else:
+            return self._seal_for(message, bodies)
+        return True
+
+    def _seal_for(self, message: Composed, bodies: list[tuple[Peer, bytes]]) -> bool:
+        self._parts.outbox.sealed(message.n, [(peer.identity.device, body) for peer, body in bodies])
+        return True
+
+    def _is_fresh(self, live: Live, user: str) -> bool:
+        parts = self._parts
+        if parts.accounts.is_fresh(user, parts.now()):
+            return True
+        account = parts.accounts.get(user)
+        if account is not None and account.offered_root:
+            return True  # one's own: `_may_write_to` has stopped at the others'
+        live.fetching.want(user, claim=account is None)
+        return False
+
+    def _peers(self, message: Composed, users: list[str]) -> list[Peer]:
+        """The devices that `message` is for."""
+        accounts = [account for account in map(self._parts.accounts.get, users) if account is not None]
+        peers = [peer for account in accounts for peer in account.peers if peer.identity != self._parts.me]
+        if message.device:
+            return [peer for peer in peers if peer.identity.device == message.device]
+        return peers
+
+    def _body(self, live: Live, message: Composed, peer: Peer) -> bytes:
+        """`message` sealed for `peer`; b"" if that cannot be done with the keys that there are."""
+        parts, me = self._parts, self._parts.me
+        if not parts.sessions.has(peer.identity):
+            return b""
+        head = TreeHead(parts.witness.size, parts.witness.root)
+        plain = write_plain(me, peer.identity, message.user, message.n, head, message.at, message.content)
+        try:
+            return bytes(ratchet.body_to_wire(parts.sessions.seal(me, peer, plain)))
+        except TrustError as error:
+            live.without_keys.add(peer.identity.device)
+            parts.tell(Notice(error.code, error.message))
+            return b""
+
+    # --- answers -----------------------------------------------------------------------------------------------------
+
+    def accepted(self, request: int) -> None:
+        message = self._parts.outbox.answered(request)
+        if message is not None:
+            self._accept(message)
+
+    def refused(self, request: int, error: Error) -> bool:
+        """Whether `request` was one of ours."""
+        message = self._parts.outbox.answered(request)
+        if message is None:
+            return False
+        problem = from_wire(error)
+        is_failure = problem.code == "internal"
+        if problem.retry_after is not None or (is_failure and message.refusals < MOST_REFUSALS):
+            wait = FAILURE_PATIENCE if problem.retry_after is None else problem.retry_after
+            self._parts.outbox.refused(message, self._parts.clock() + wait, is_failure)
+        elif isinstance(problem, UnknownDevice) and not message.sealed_again and not message.device:
+            for user in (message.user, self._parts.me.user):
+                self._parts.accounts.mark_user_stale(user)
+            self._parts.outbox.seal_again(message, is_last=True)
+        else:
+            self.fail(message, problem)
+        return True
+
+    def fail(self, message: Composed, problem: FastChatError) -> None:
+        """`message` will never go."""
+        self._parts.outbox.failed(message, self._parts.now())
+        self._reached(message, State.FAILED, problem.message)
+
+    def fail_all(self, user: str, problem: FastChatError) -> None:
+        for message in self._parts.outbox.waiting_for(user):
+            self.fail(message, problem)
+
+    def _accept(self, message: Composed) -> None:
+        self._parts.outbox.accepted(message, self._parts.now())
+        self._reached(message, State.ACCEPTED)
+
+    def _reached(self, message: Composed, state: State, reason: str = "") -> None:
+        if message.shown and outbox.state_reached(self._parts.vault, message.n, state, reason):
+            self._parts.tell(MessageState(f"{self._parts.me.device}.{message.n}", message.user, state, reason))
+
+    # --- new sessions ------------------------------------------------------------------------------------------------
+
+    def open_session(self, peer: DeviceIdentity, key: bytes, *, preferred: bool) -> None:
+        try:
+            self._parts.sessions.open(peer, key, self._parts.now(), preferred)
+        except SignatureInvalid as error:
+            self._parts.tell(Notice(error.code, error.message))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -137,9 +138,8 @@ class Inbox:
     def expire(self, now: float) -> None:
         """Give up waiting for receipts that are overdue: the senders store these messages. They stay handed over,
         and a late receipt still counts."""
-        for message in self._handed:
-            if message.deadline > now:
-                break
+        overdue = list(takewhile(lambda message: message.deadline <= now, self._handed))
+        for message in overdue:
             self._give_up(message)
 
     def _give_up(self, message: _Handed) -> None:

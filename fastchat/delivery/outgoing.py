@@ -134,6 +134,8 @@ class Outgoing:
             done(Busy("too many recipients at once"))
             return
         if any(lane.refused is not None and n > lane.refused for lane in lanes):
+            for lane in lanes:
+                lane.refuse(n)
             done(Busy("an earlier message to the same device must come first"))
             return
         submission = _Submission(n, len(recipients), done)

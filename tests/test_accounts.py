@@ -245,6 +245,8 @@ class DeviceLogin(RulesCase):
         right = self.alice.device.login(EXPORTER, CHALLENGE)
         replace = msgspec.structs.replace
         stranger = OwnDevice("alice", "never added")
+        impostor = OwnDevice("bob", "first")
+        impostor.identity = replace(impostor.identity, user="alice")
         wrong = [
             replace(right, signature=bytes(64)),
             replace(right, signature=b""),
@@ -255,6 +257,7 @@ class DeviceLogin(RulesCase):
             replace(self.bob.device.login(EXPORTER, CHALLENGE), user="alice"),
             replace(self.bob.device.login(EXPORTER, CHALLENGE), user="alice", device=self.alice.device.id),
             stranger.login(EXPORTER, CHALLENGE),
+            impostor.login(EXPORTER, CHALLENGE),
             Person("carol").device.login(EXPORTER, CHALLENGE),
         ]
         self.assertEqual(len({await self.fails(request) for request in wrong}), 1)

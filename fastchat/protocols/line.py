@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
@@ -83,6 +84,7 @@ class LineShell(LineReceiver):
 
     log = Logger()
     delimiter = b"\n"
+    transport: Any
 
     def __init__(self, owner: Owner, decode: Callable[[bytes], Any], turn: Turn, hard: int = 1 << 20) -> None:
         self.MAX_LENGTH = MAX_LINE_BEFORE_LOGIN
@@ -171,17 +173,14 @@ class LineShell(LineReceiver):
             self.abort()
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        self.clearLineBuffer()
+        self.clearLineBuffer()  # type: ignore[no-untyped-call]
         if not self._closing:
             self._owner.bad_frame(FrameTooLong())
 
-    def rawDataReceived(self, data: bytes) -> None:
-        """Raw chunks come with attachments; nothing turns raw mode on before."""
-
-    def connectionLost(self, reason: Failure | None = None) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._open = False
         self._lines = []
-        self._owner.lost(reason if reason is not None else Failure(ConnectionError("connection lost")))
+        self._owner.lost(reason)
 
 
 class Pipe(Protocol):

@@ -189,10 +189,11 @@ class Core:
                 self._sender.pump()
             self._untold = True
 
-    def mark_read(self, conversation: str) -> None:
-        """Everything received in it has been seen; its senders are told so at the next tick."""
+    def mark_read(self, conversation: str, upto: str = "") -> None:
+        """Everything received in it has been seen, or what came no later than the message `upto`; its senders are told
+        so at the next tick."""
         with self._turn():
-            self._untold |= history.mark_read(self.vault, conversation)
+            self._untold |= history.mark_read(self.vault, conversation, upto)
         self._commit()
 
     def accept_root(self, user: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from fastchat_client.events import State
-from fastchat_client.vault import Vault
+from fastchat_client.vault import Vault, split_id
 
 _RANK = {State.WAITING: 0, State.ACCEPTED: 1, State.DELIVERED: 2, State.READ: 3}
 MOST_MARKED = 1000
@@ -97,10 +97,13 @@ def is_to(vault: Vault, device: str, n: int, conversation: str) -> bool:
     return row is not None
 
 
-def mark_read(vault: Vault, conversation: str) -> bool:
-    """Everything received there has been read. Whether anything changed."""
+def mark_read(vault: Vault, conversation: str, upto: str = "") -> bool:
+    """Everything received there has been read; with `upto`, what came no later than the message of that id. Whether
+    anything changed."""
     cursor = vault.execute(
-        "UPDATE messages SET read = 1 WHERE conversation = ? AND read = 0 AND own = 0", (conversation,)
+        "UPDATE messages SET read = 1 WHERE conversation = ? AND read = 0 AND own = 0"
+        " AND (? = '' OR seq <= (SELECT seq FROM messages WHERE device = ? AND n = ?))",
+        (conversation, upto, *split_id(upto)),
     )
     return bool(cursor.rowcount > 0)
 

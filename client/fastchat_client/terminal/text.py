@@ -10,7 +10,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Any, TextIO
+
+import msgspec
 
 from fastchat_client.events import State
 
@@ -40,6 +42,16 @@ def clean_line(text: str, most: int = 0) -> str:
     """As `clean`, on one line, cut with "…" to `most` characters if that is not 0."""
     line = " ".join(clean(text).split())
     return line if not most or len(line) <= most else line[: most - 1] + "…"
+
+
+def json_line(value: Any) -> str:
+    """`value` as JSON on one line, with every harmful character escaped: nothing is lost, any terminal may show it."""
+    return _HARMFUL.sub(_escape, msgspec.json.encode(value).decode())
+
+
+def _escape(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
 def moment(at: str | int) -> datetime | None:

@@ -1,0 +1,162 @@
+"""A profile at work: its vault, the core and the connection, joined for one face.
+
+Every face opens a profile through here and gets events; what a person wants goes through the few methods of
+`Messenger`. It knows no terminal, no window and no command line.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import SystemRandom
+from typing import Any
+
+from fastchat.errors import ConfigError
+from fastchat.identity.invite import Invite
+from fastchat.identity.names import check_name
+from fastchat.identity.root import RootKey
+from fastchat_client.connection import Connection
+from fastchat_client.core import Core
+from fastchat_client.entrance import Enrolment, Stage
+from fastchat_client.events import Event, LogAlarm
+from fastchat_client.joining import change_invite, prepare_enrolment, prepare_registration
+from fastchat_client.password import RECOMMENDED, Cost, local_secrets, login_password
+from fastchat_client.profile import Facts, Profile, read_file, write_whole
+from fastchat_client.vault import Vault
+
+SALT_SIZE = 16
+
+
+class Messenger:
+    """Connects between `start` and `stop`; the caller holds the profile's lock. `on_events` is called in turns of its
+    own, and may call any method here."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        vault: Vault,
+        reactor: Any,
+        on_events: Callable[[list[Event]], None],
+        enrolment: Enrolment | None = None,
+    ) -> None:
+        self.vault = vault
+        self.core = Core(vault, enrolment=enrolment)
+        self._profile = profile
+        self._on_events = on_events
+        self._connection = Connection(self.core, profile, reactor, SystemRandom(), self._tell)
+
+    @property
+    def alarm_file(self) -> str:
+        """Where the evidence is written when the server contradicts its key log."""
+        return str(self._profile.directory / "key-log-alarm.txt")
+
+    def start(self) -> None:
+        self._connection.start()
+
+    async def stop(self) -> None:
+        """Say what is still to be said, and disconnect. The vault stays open."""
+        await self._connection.stop()
+
+    def send(self, to: str, text: str) -> str:
+        """Put a text for `to` into the outbox; its id. It is sent as soon as can be, now or at another start."""
+        message_id = self.core.send_text(to, text)
+        self._connection.flush()
+        return message_id
+
+    def mark_read(self, conversation: str, upto: str = "") -> None:
+        """A person has seen everything in it, or what came no later than the message `upto`."""
+        self.core.mark_read(conversation, upto)
+        self._connection.flush()
+
+    def accept_root(self, user: str) -> None:
+        """Believe the account's changed RSA key."""
+        self.core.accept_root(user)
+        self._connection.flush()
+
+    def reconnect(self) -> None:
+        """Try the network now, if it is not connected."""
+        self._connection.hurry()
+
+    def _tell(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, LogAlarm):
+                write_whole(Path(self.alarm_file), f"{event.reason}\n\n{event.evidence}\n".encode())
+        self._on_events(events)
+
+
+def unlock(profile: Profile, password: str) -> Vault:
+    """The profile's vault. Raises `LoginFailed` if the password is wrong; nothing is changed then."""
+    opened = local_secrets(password, profile.facts.salt, profile.facts.cost)
+    return Vault.open(profile.vault_path, opened.vault_key)
+
+
+def new_facts(user: str, invite: Invite, cost: Cost = RECOMMENDED) -> Facts:
+    """What a new profile.json holds. Raises `NameNotAllowed`."""
+    return Facts(
+        user=check_name(user),
+        host=invite.host,
+        port=invite.port,
+        pin=invite.pin,
+        log_key=invite.log_key,
+        salt=secrets.token_bytes(SALT_SIZE),
+        cost=cost,
+    )
+
+
+def prepare(
+    profile: Profile, password: str, invite: Invite, own_root: RootKey | None
+) -> tuple[Vault, Enrolment | None]:
+    """Make the profile's keys and its vault, or go on with one that was half made; the next connection registers it.
+    `own_root`: the key of an account that there is, which this becomes a further device of. Blocks for a second or
+    two. Raises `LoginFailed` if a half-made profile has another password."""
+    facts = profile.facts
+    if (facts.pin, facts.log_key) != (invite.pin, invite.log_key):
+        raise ConfigError(f"the half-made profile in {profile.directory} is of another network; remove it first")
+    opened = local_secrets(password, facts.salt, facts.cost)
+    if profile.vault_path.exists():
+        vault = Vault.open(profile.vault_path, opened.vault_key)
+    else:
+        vault = Vault.create(profile.vault_path, opened.vault_key)
+    try:
+        login = login_password(password, facts.log_key, facts.user)
+        now = round(time.time() * 1000)
+        if not vault.whoami().user:
+            root = own_root or RootKey.generate()
+            profile.write_identity(root.to_pem(opened.pem_passphrase))
+            if own_root is None:
+                prepare_registration(vault, facts.user, root, facts.log_key, invite.token, login, now)
+            else:
+                prepare_enrolment(vault, facts.user, root, facts.log_key, now)
+        elif (Stage(vault.text("registration")) is Stage.ENROLLING) != (own_root is not None):
+            how = "without" if own_root else "with"
+            raise ConfigError(
+                f"the half-made profile in {profile.directory} was begun {how} --identity; go on like that"
+            )
+        elif own_root is None:
+            change_invite(vault, invite.token)
+        if own_root is None:
+            return vault, None
+        return vault, Enrolment(own_root, login)
+    except BaseException:
+        vault.close()
+        raise
+
+
+def load_identity(path: Path, password: str) -> RootKey:
+    """The RSA key of another device's identity.pem; its profile.json, if that is beside it, tells how the password
+    opens it. Raises `ConfigError`."""
+    pem = read_file(path)
+    passphrases: list[bytes | None] = [None, password.encode()]
+    if (path.parent / "profile.json").exists():
+        facts = Profile.load(path.parent).facts
+        passphrases.insert(0, local_secrets(password, facts.salt, facts.cost).pem_passphrase)
+    for passphrase in passphrases:
+        try:
+            return RootKey.load(pem, passphrase)
+        except ConfigError as error:
+            problem = error
+    if len(passphrases) == 2:
+        raise ConfigError(f"{path} does not open; copy the profile.json that belongs to it beside it, and try again")
+    raise problem

@@ -1,0 +1,80 @@
+"""The interactive chat, put together: a messenger, the talk, and the screen that this terminal is good for."""
+
+from __future__ import annotations
+
+import sys
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from fastchat_client.events import Event
+from fastchat_client.messenger import Messenger
+from fastchat_client.profile import Profile
+from fastchat_client.running import INTERRUPTED, Running
+from fastchat_client.terminal.plain import LineReader, PlainScreen
+from fastchat_client.terminal.talk import Talk
+from fastchat_client.terminal.text import look_of
+from fastchat_client.vault import Vault
+
+TRY_LATER = 75
+OUTBOX_SECONDS = 60.0
+"""How long a plain chat whose input has ended waits for its last messages to be accepted."""
+
+
+async def chat(running: Running, profile: Profile, vault: Vault, who: str | None) -> int:
+    """On a terminal that can move its cursor; Twisted's asyncio reactor runs."""
+    from fastchat_client.terminal.prompt import PromptScreen
+
+    look = look_of(sys.stdout)
+    screen = PromptScreen(look)
+    messenger = Messenger(profile, vault, running.reactor, lambda events: talk.on_events(events))
+    talk = Talk(messenger, screen, look, running.reactor)
+    running.on_signal = screen.end
+    talk.began(who)
+    messenger.start()
+    try:
+        interrupted = await screen.run(talk)
+    finally:
+        await messenger.stop()
+        talk.ended()
+        screen.flush()
+    _say_what_waits(vault)
+    return INTERRUPTED if interrupted else 0
+
+
+async def plain_chat(running: Running, profile: Profile, vault: Vault, who: str | None) -> int:
+    """Lines in, lines out. When the input ends, it goes on until the outbox is accepted."""
+    screen = PlainScreen(sys.stdout)
+    input_ended: Deferred[None] = Deferred()
+
+    def told(events: list[Event]) -> None:
+        talk.on_events(events)
+
+    messenger = Messenger(profile, vault, running.reactor, told)
+    talk = Talk(messenger, screen, look_of(sys.stdout), running.reactor)
+    reader = LineReader(sys.stdin.fileno(), running.reactor, talk.typed, lambda: input_ended.callback(None))
+    running.on_signal = screen.end
+    input_ended.addCallback(lambda _: Deferred.fromCoroutine(_until_accepted(running, vault)))
+    input_ended.addBoth(lambda _: screen.end())
+    talk.began(who)
+    messenger.start()
+    reader.start()
+    try:
+        await screen.left
+    finally:
+        await messenger.stop()
+    return TRY_LATER if _say_what_waits(vault) else 0
+
+
+async def _until_accepted(running: Running, vault: Vault) -> None:
+    began = running.reactor.seconds()
+    while vault.waiting() and running.reactor.seconds() - began < OUTBOX_SECONDS:
+        await deferLater(running.reactor, 0.1)
+
+
+def _say_what_waits(vault: Vault) -> bool:
+    waiting = vault.waiting()
+    if waiting:
+        what = "1 message waits" if waiting == 1 else f"{waiting} messages wait"
+        print(f"fastchat: {what} in the outbox; the next connection sends what is there", file=sys.stderr)
+    return bool(waiting)

@@ -195,7 +195,7 @@ def screenful(config: Config, running: Running) -> str:
         "",
         "Next, in another terminal:",
         "",
-        f"  {_command()} join '{running.link}' --as alice",
+        f"  {_command()} join {running.link} --as alice",
         "",
     ]
     if config.advertised_host in ("127.0.0.1", "::1", "localhost"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import string
 
 from hypothesis import given, settings
@@ -15,9 +16,10 @@ from fastchat.identity.invite import Invite, invite_digest
 PIN, LOG_KEY = bytes(range(32)), bytes(range(200, 232))
 INVITE = Invite("chat.example.org", 7400, PIN, LOG_KEY, "tok-en_1")
 LINK = (
-    "fastchat://chat.example.org:7400/tok-en_1"
-    "?pin=AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
-    "&log=yMnKy8zNzs_Q0dLT1NXW19jZ2tvc3d7f4OHi4-Tl5uc"
+    "fastchat://chat.example.org:7400"
+    "/AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+    "/yMnKy8zNzs_Q0dLT1NXW19jZ2tvc3d7f4OHi4-Tl5uc"
+    "/tok-en_1"
 )
 
 hosts = (
@@ -47,11 +49,14 @@ class Links(SynchronousTestCase):
 
     def test_ipv6_stands_in_brackets(self) -> None:
         invite = Invite("2001:db8::1", 7400, PIN, LOG_KEY, "t")
-        self.assertTrue(str(invite).startswith("fastchat://[2001:db8::1]:7400/t?"))
+        self.assertTrue(str(invite).startswith("fastchat://[2001:db8::1]:7400/"))
         self.assertEqual(Invite.parse(str(invite)).host, "2001:db8::1")
 
-    def test_white_space_around_and_facts_of_later_versions(self) -> None:
-        self.assertEqual(Invite.parse(f"  {LINK}&name=home\n"), INVITE)
+    def test_white_space_around(self) -> None:
+        self.assertEqual(Invite.parse(f"  {LINK}\n"), INVITE)
+
+    def test_nothing_in_it_has_a_meaning_to_a_shell(self) -> None:
+        self.assertEqual(shlex.quote(LINK), LINK)
 
 
 class NotAnInvite(SynchronousTestCase):
@@ -64,13 +69,12 @@ class NotAnInvite(SynchronousTestCase):
         self.refused("", "fastchat://")
         self.refused("https://example.org/", "fastchat://")
         self.refused("fastchat://chat.example.org", "complete")
-        self.refused(LINK.partition("?")[0], "complete")
-        self.refused(LINK.partition("&")[0], "log=")
-        self.refused(LINK[:-1], "log=")
-        self.refused(LINK[:-3], "log key")
-        self.refused(LINK.replace("pin=", "pim="), "pin=")
-        self.refused(LINK.replace("pin=A", "pin=+"), "pin=")
-        self.refused(LINK + "&pin=", "pin=", "twice")
+        self.refused(LINK.rpartition("/")[0], "complete")
+        self.refused(LINK + "/more", "complete")
+        self.refused(LINK.replace("5uc/", "5u/"), "log key")
+        self.refused(LINK.replace("5uc/", "/"), "log key")
+        self.refused(LINK.replace("AAECAw", ""), "pin")
+        self.refused(LINK.replace("/AAEC", "/+AEC"), "pin")
         self.refused(LINK.replace("7400", "0"), "port")
         self.refused(LINK.replace("7400", "65536"), "port")
         self.refused(LINK.replace("tok-en_1", ""), "token")

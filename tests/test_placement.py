@@ -24,7 +24,7 @@ def address(name: str) -> ServiceAddress:
 
 def seeded(seed: int) -> Random:
     """The same chance at each run."""
-    return Random(seed)  # noqa: S311
+    return Random(seed)
 
 
 def placement(

@@ -27,7 +27,7 @@ from fastchat.protocols.wire import Bundle, DeviceKeys, Signed
 from tests.support.ratchets import KEY, Device, TwoDevices
 
 PAIR = (Device("alice"), Device("bob"))
-CHANCE = random.Random(5)  # noqa: S311 - only the order of messages
+CHANCE = random.Random(5)
 
 
 class Conversations(TwoDevices):

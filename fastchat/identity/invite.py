@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from fastchat.errors import InviteInvalid
 
 _SCHEME = "fastchat://"
-_LINK = re.compile(r"(?P<host>\[[^\]/?#@]*\]|[^:\[\]/?#@]*):(?P<port>[0-9]{1,5})/(?P<token>[^/?#]*)\?(?P<facts>[^#]*)")
+_LINK = re.compile(
+    r"(?P<host>\[[^\]/?#@]*\]|[^:\[\]/?#@]*):(?P<port>[0-9]{1,5})/(?P<pin>[^/?#]*)/(?P<log>[^/?#]*)/(?P<token>[^/?#]*)"
+)
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,252}[A-Za-z0-9_])?\.?")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
@@ -24,8 +26,9 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 
 @dataclass(frozen=True, slots=True)
 class Invite:
-    """`fastchat://HOST:PORT/TOKEN?pin=…&log=…`, pin and log in base64url without padding (RFC 4648 section 5). An
-    invite that could not be written as a link cannot be made: raises `InviteInvalid`."""
+    """`fastchat://HOST:PORT/PIN/LOG-KEY/TOKEN`, pin and log key in base64url without padding (RFC 4648 section 5):
+    nothing in it has a meaning to a shell, so that it can be pasted as it is. An invite that could not be written as
+    a link cannot be made: raises `InviteInvalid`."""
 
     host: str
     """A name or an address; an IPv6 address without its brackets."""
@@ -50,19 +53,19 @@ class Invite:
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{_SCHEME}{host}:{self.port}/{self.token}?pin={_to_text(self.pin)}&log={_to_text(self.log_key)}"
+        return f"{_SCHEME}{host}:{self.port}/{_to_text(self.pin)}/{_to_text(self.log_key)}/{self.token}"
 
     @classmethod
     def parse(cls, link: str) -> Invite:
-        """The invite in `link`; white space around it is forgiven, facts that are not known here are skipped. Raises
-        `InviteInvalid`, saying what is wrong, whatever the text."""
+        """The invite in `link`; white space around it is forgiven. Raises `InviteInvalid`, saying what is wrong,
+        whatever the text."""
         link = link.strip()
         if not link.startswith(_SCHEME):
             raise InviteInvalid(f"an invite link begins with {_SCHEME}")
         found = _LINK.fullmatch(link, len(_SCHEME))
         if found is None:
-            raise InviteInvalid(f"an invite link looks like {_SCHEME}HOST:PORT/TOKEN?pin=…&log=…; is it complete?")
-        host, facts = found["host"], _facts(found["facts"])
+            raise InviteInvalid(f"an invite link looks like {_SCHEME}HOST:PORT/PIN/LOG-KEY/TOKEN; is it complete?")
+        host = found["host"]
         if host.startswith("["):
             host = host[1:-1]
             if not _is_ipv6(host):
@@ -70,8 +73,8 @@ class Invite:
         return cls(
             host=host,
             port=int(found["port"]),
-            pin=_from_text("pin", facts),
-            log_key=_from_text("log", facts),
+            pin=_from_text("pin", found["pin"]),
+            log_key=_from_text("log key", found["log"]),
             token=found["token"],
         )
 
@@ -89,26 +92,15 @@ def _is_ipv6(host: str) -> bool:
     return "%" not in host
 
 
-def _facts(query: str) -> dict[str, str]:
-    facts: dict[str, str] = {}
-    for pair in query.split("&"):
-        name, _, value = pair.partition("=")
-        if name in facts:
-            raise InviteInvalid(f"the invite says {name}= twice")
-        facts[name] = value
-    return facts
-
-
 def _to_text(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).decode("ascii").rstrip("=")
 
 
-def _from_text(name: str, facts: dict[str, str]) -> bytes:
-    text = facts.get(name, "")
+def _from_text(name: str, text: str) -> bytes:
     try:
         data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except (binascii.Error, ValueError):
         data = b""
     if not text or _BASE64URL.fullmatch(text) is None or _to_text(data) != text:
-        raise InviteInvalid(f"the invite's {name}= is missing or not base64url; is the link complete?")
+        raise InviteInvalid(f"the invite's {name} is missing or not base64url; is the link complete?")
     return data

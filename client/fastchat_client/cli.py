@@ -21,6 +21,8 @@ from fastchat.errors import Busy, ConfigError, FastChatError, LoginFailed, Reque
 from fastchat.identity.invite import Invite
 from fastchat.identity.names import check_name
 from fastchat_client import once
+from fastchat_client.core import Core, check_text
+from fastchat_client.entrance import Stage
 from fastchat_client.messenger import load_identity, new_facts, prepare, unlock
 from fastchat_client.once import TRY_LATER, NotYet, progress
 from fastchat_client.profile import NoProfile, Profile, ProfileInUse, default_directory, profiles_in
@@ -54,7 +56,7 @@ def shared(command: F) -> F:
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object per line, for programs.")
 
 
-class _User(click.ParamType):
+class _User(click.ParamType[str]):
     name = "who"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -114,8 +116,10 @@ def join(link: str, name: str, identity: Path | None, profile_dir: Path | None, 
             code = run(lambda running: once.join(running, profile, vault, enrolment))
             registered = vault.whoami().registered
         except (RequestError, TrustError):
-            vault.close()
-            profile.remove()
+            # Only what the network has not taken, and will not: an account whose answer was lost would be lost too.
+            if Stage(vault.text("registration")) in (Stage.PENDING, Stage.ENROLLING):
+                vault.close()
+                profile.remove()
             raise
         finally:
             vault.close()
@@ -218,10 +222,9 @@ def whoami(as_json: bool, profile_dir: Path | None, password_file: Path | None) 
     if as_json:
         click.echo(json_line(fields))
         return 0
+    fields["registered"] = "yes" if me.registered else "not yet: type the join command again"
     for label, value in fields.items():
-        click.echo(
-            f"{label:<11} {'no: type the join command again' if value is False else value}".replace("True", "yes")
-        )
+        click.echo(f"{label:<11} {value}")
     return 0
 
 
@@ -261,8 +264,6 @@ def contacts(as_json: bool, profile_dir: Path | None, password_file: Path | None
 @shared
 def accept(who: str, yes: bool, profile_dir: Path | None, password_file: Path | None) -> int:
     """Believe the changed RSA key of WHO. Ask them in another way first whether it is theirs."""
-    from fastchat_client.core import Core
-
     with open_profile(profile_dir, password_file) as opened, opened.profile.locked():
         contact = next((one for one in opened.vault.contacts() if one.user == who), None)
         if contact is None or not contact.changed_to:
@@ -328,9 +329,8 @@ def _choose() -> Profile:
         raise NoProfile("there is no profile yet; make one: fastchat join LINK --as NAME")
     names = [profile.facts.user for profile in profiles]
     if not sys.stdin.isatty():
-        raise NoProfile(
-            f"there are several profiles ({', '.join(names)}); say which: --profile {profiles[0].directory}"
-        )
+        which = f"--profile {profiles[0].directory}"
+        raise NoProfile(f"there are several profiles ({', '.join(names)}); say which: {which}")
     free = [profile.facts.user for profile in profiles if not profile.in_use()]
     chosen = click.prompt("Who are you?", type=click.Choice(names), default=free[0] if free else names[0], err=True)
     return next(profile for profile in profiles if profile.facts.user == chosen)

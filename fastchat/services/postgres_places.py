@@ -88,9 +88,9 @@ def _prepare(home: Path) -> Places:
         # So that PostgreSQL's user can pass through; what lies in the home is closed by its own modes.
         home.chmod(stat.S_IMODE(home.stat().st_mode) | stat.S_IXOTH)
         if not own.exists() and not reachable(home, uid, gid):
-            outside = OUTSIDE / _digest(home)
-            _directory(outside, uid, gid)
-            own.symlink_to(outside)
+            # A new one for each home: what an older home at this path left there belongs to other keys.
+            OUTSIDE.mkdir(mode=0o711, parents=True, exist_ok=True)
+            own.symlink_to(tempfile.mkdtemp(prefix="data-", dir=OUTSIDE))
         if not reachable(installed, uid, gid):
             installed = _copied(installed)
     _directory(own, uid, gid)

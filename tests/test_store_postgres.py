@@ -109,6 +109,17 @@ class ConcurrencyTests(DatabaseTestCase):
             self.assertEqual(await stores[0].mailbox_size(device.device), 100)
             self.assertEqual(len(await stores[0].mailbox(device.device, [], 1000)), 100)
 
+    async def test_what_another_is_just_writing_counts(self) -> None:
+        store, _ = await self.two_stores(None, Config(home=Path("unused"), limits=Limits(mailbox_messages=1)))
+        alice = await register(store, "alice")
+        here = self.connect(self.dsn)
+        other = self.connect(self.dsn, autocommit=False)
+        other.execute("update mailbox_sizes set messages = messages + 1, bytes = bytes + 6")
+        writing = Deferred.fromCoroutine(store.store_mail([mail(alice, 1)]))
+        await self.until(lambda: self.blocked(here) == 1)
+        other.connection.commit()
+        self.assertEqual(await writing, [Stored.MAILBOX_FULL])
+
     async def test_a_body_goes_with_its_last_row_whoever_deletes(self) -> None:
         store, _ = await self.two_stores(None)
         alice, bob = await register(store, "alice"), await register(store, "bob")

@@ -68,8 +68,8 @@ class _Connection(txpostgres.Connection):  # type: ignore[misc]
     def close(self) -> None:
         if self._connection is None:
             return
-        # A cursor whose query is under way is in the reactor under the socket's number, which the next socket will
-        # have; the reactor would take that one for known and never look at it.
+        # A cursor whose query is under way is in the reactor with a socket whose number the next one will have. Not
+        # every reactor forgets it together with the connection.
         for cursor in self._cursors:
             self.reactor.removeReader(cursor)
             self.reactor.removeWriter(cursor)
@@ -109,8 +109,8 @@ class Session:
 class Pool:
     """`size` connections with the same options, lent in the order of asking.
 
-    `options` are server settings for every connection. Deadlines are in seconds. `changed` is called whenever
-    `available` may have changed.
+    `options` are server settings for every connection, `prepare` is run on each before its first use. Deadlines are in
+    seconds.
     """
 
     _log = Logger()
@@ -124,6 +124,7 @@ class Pool:
         connect_seconds: float,
         statement_seconds: float,
         reactor: Any,
+        prepare: str | None = None,
     ) -> None:
         settings = {
             **PLANNER,
@@ -138,6 +139,7 @@ class Pool:
         self._connect_seconds = connect_seconds
         self._statement_seconds = statement_seconds
         self._reactor = reactor
+        self._prepare = prepare
         self._idle: list[_Connection] = []
         self._lent: set[_Connection] = set()
         self._connecting: set[_Connection] = set()
@@ -153,7 +155,7 @@ class Pool:
         return self._open and not self._missing
 
     async def open(self) -> None:
-        """Connect all. Raises one of `DATABASE_AWAY`, and then nothing is left open."""
+        """Connect all. Raises `psycopg2.Error` or one of `DATABASE_AWAY`, and then nothing is left open."""
         self._open = True
         try:
             for _ in range(self._size):
@@ -288,7 +290,8 @@ class Pool:
     async def _reconnect(self, next_delay: float) -> None:
         try:
             connection = await self._connect()
-        except DATABASE_AWAY:
+        except (psycopg2.Error, *DATABASE_AWAY) as error:
+            self._log.debug("{name}: cannot reconnect: {reason}", name=self.name, reason=first_line(error))
             if self._open:
                 self._later(next_delay, min(RETRY_MOST, next_delay * RETRY_FACTOR))
             return
@@ -305,7 +308,9 @@ class Pool:
         timer = self._reactor.callLater(self._connect_seconds, connection.close)
         try:
             await connection.connect(self._dsn)
-        except DATABASE_AWAY:
+            if self._prepare is not None:
+                await Session(connection).run(self._prepare)
+        except BaseException:
             connection.close()
             raise
         finally:

@@ -47,7 +47,8 @@ _PUT_PREKEY, _BUNDLES = query("put_prekey"), query("bundles")
 _ADD_ONE_TIME, _DROP_ONE_TIME = query("add_one_time_keys"), query("drop_old_one_time_keys")
 _COUNT_ONE_TIME, _CLAIM_ONE_TIME = query("count_one_time_keys"), query("claim_one_time_keys")
 _APPEND_LEAVES, _LOG_LEAVES, _LOG_SIZE = query("append_leaves"), query("log_leaves"), query("log_size")
-_STORE_MAIL, _DELETE_MAIL = query("store_mail"), query("delete_mail")
+_STORE_MAIL, _PREPARE_STORE_MAIL = query("store_mail"), query("prepare_store_mail")
+_DELETE_MAIL = query("delete_mail")
 _MAILBOX, _MAILBOX_SIZE, _WAITING = query("mailbox"), query("mailbox_size"), query("waiting")
 
 _VIOLATIONS: Mapping[str | None, type[FastChatError]] = {
@@ -80,7 +81,7 @@ class PostgresStore:
             raise ConfigError("the database's DSN is not a libpq connection string") from None
         migrating = self._pool("migrations", 1, seconds=_MIGRATION_SECONDS)
         self._general = self._pool("database", self._database.connections)
-        self._writer = self._pool("mail writer", 1, synchronous_commit="on")
+        self._writer = self._pool("mail writer", 1, prepare=_PREPARE_STORE_MAIL, synchronous_commit="on")
         # A deletion that a crash undoes is a message delivered once more, and dropped by its recipient.
         self._deleter = self._pool("mail deleter", 1, synchronous_commit="off")
         try:
@@ -106,7 +107,9 @@ class PostgresStore:
     def available(self) -> bool:
         return bool(self._pools) and all(pool.available for pool in self._pools)
 
-    def _pool(self, name: str, size: int, seconds: float | None = None, **settings: str) -> Pool:
+    def _pool(
+        self, name: str, size: int, seconds: float | None = None, prepare: str | None = None, **settings: str
+    ) -> Pool:
         return Pool(
             name,
             self._dsn,
@@ -115,6 +118,7 @@ class PostgresStore:
             self._database.connect_seconds,
             seconds or self._database.statement_seconds,
             self._reactor,
+            prepare,
         )
 
     async def _rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:

@@ -98,7 +98,7 @@ class NetworkService(Service):
         self._stops: list[tuple[str, Callable[[], Awaitable[object]]]] = []
         """How to stop what has been started so far, the first one first."""
         self._store: Store | None = None
-        self._chats: list[ChatService] = []
+        self.chats: list[ChatService] = []
         self._node: Node | None = None
 
     def startService(self) -> None:
@@ -141,7 +141,7 @@ class NetworkService(Service):
         services = []
         for chat in chats:
             services.append(chat.listen().port)
-            self._chats.append(chat)
+            self.chats.append(chat)
         balancer = BalancerService(config.port, self._node)
         balancer_port = balancer.listen()
         self._stops.append(("balancer", balancer.close))
@@ -182,7 +182,7 @@ class NetworkService(Service):
                 self.log.failure("{name}: does not stop properly", name=name)
 
     async def _drain(self) -> None:
-        await gatherResults([Deferred.fromCoroutine(chat.drain()) for chat in self._chats], consumeErrors=True)
+        await gatherResults([Deferred.fromCoroutine(chat.drain()) for chat in self.chats], consumeErrors=True)
 
     # --- what it is doing ----------------------------------------------------------------------------------------
 
@@ -191,7 +191,7 @@ class NetworkService(Service):
         up = self._store is not None and self._store.available
         leases = {load.service.name: load.leases for load in self._node.placement.loads()} if self._node else {}
         services = []
-        for chat in self._chats:
+        for chat in self.chats:
             now = chat.status()
             services.append(
                 ServiceStatus(now.name, now.port, now.sessions, leases.get(now.name, 0), now.accepted, now.stored)

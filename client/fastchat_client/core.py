@@ -56,6 +56,8 @@ LOGIN_PATIENCE = 20.0
 HOUSEKEEPING_EVERY = 60.0
 PUBLISH_AGAIN_AFTER = 60.0
 READ_LOG_AGAIN_AFTER = 10.0
+READ_LOG_EVERY = 300.0
+"""Seconds between two looks at the key log while connected: so a further device of somebody becomes known."""
 
 
 class Core:
@@ -149,9 +151,7 @@ class Core:
                 return
             self._keep_alive(live)
             self._flush_marks()
-            if live.log_wanted or (not live.log_current and self._clock() - live.log_asked_at >= READ_LOG_AGAIN_AFTER):
-                live.log_wanted = False
-                self._follower.ask(live)
+            self._read_log(live)
             if abs(self._clock() - live.housekeeping_at) >= HOUSEKEEPING_EVERY:
                 self._keep_house(live)
             self._sender.pump()
@@ -310,6 +310,12 @@ class Core:
             account = parts.accounts.get(user)
             if account is None or not account.offered_root:
                 live.fetching.want(user)
+
+    def _read_log(self, live: Live) -> None:
+        since = abs(self._clock() - live.log_asked_at)
+        if live.log_wanted or since >= (READ_LOG_EVERY if live.log_current else READ_LOG_AGAIN_AFTER):
+            live.log_wanted = False
+            self._follower.ask(live)
 
     def _publish(self, live: Live) -> None:
         now = self._clock()

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 from sqlcipher3 import dbapi2 as sqlcipher  # type: ignore[import-untyped]
@@ -75,11 +75,9 @@ class Vault:
     def __init__(self, connection: Any) -> None:
         self._db = connection
         self._data_version = self._pragma("data_version")
-        self.commit_hook: Callable[[], None] | None = None
-        """Called right before each commit: where a test can pull the plug."""
 
     @classmethod
-    def create(cls, path: str | Path, key: bytes) -> Vault:
+    def create(cls, path: str | Path, key: bytes) -> Self:
         """A new, empty vault, readable by its owner only. `key`: 32 bytes. Raises `ConfigError` if there is a file."""
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -88,7 +86,7 @@ class Vault:
         return cls(_connect(path, key))
 
     @classmethod
-    def open(cls, path: str | Path, key: bytes) -> Vault:
+    def open(cls, path: str | Path, key: bytes) -> Self:
         """The vault at `path`. Raises `LoginFailed` if `key` does not open it, `ConfigError` if there is none or this
         program cannot read it."""
         if not os.path.isfile(path):
@@ -109,8 +107,6 @@ class Vault:
         self._db.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
-        if self.commit_hook is not None:
-            self.commit_hook()
         self._db.execute("COMMIT")
 
     def rollback(self) -> None:

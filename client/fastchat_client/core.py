@@ -56,6 +56,8 @@ LOGIN_PATIENCE = 20.0
 HOUSEKEEPING_EVERY = 60.0
 PUBLISH_AGAIN_AFTER = 60.0
 READ_LOG_AGAIN_AFTER = 10.0
+READ_LOG_FOR_PEER_AFTER = 60.0
+"""When a peer has seen more of the log than we have."""
 READ_LOG_EVERY = 300.0
 """Seconds between two looks at the key log while connected: so a further device of somebody becomes known."""
 
@@ -312,8 +314,12 @@ class Core:
                 live.fetching.want(user)
 
     def _read_log(self, live: Live) -> None:
-        since = abs(self._clock() - live.log_asked_at)
-        if live.log_wanted or since >= (READ_LOG_EVERY if live.log_current else READ_LOG_AGAIN_AFTER):
+        patience = READ_LOG_EVERY
+        if live.log_wanted:
+            patience = READ_LOG_FOR_PEER_AFTER
+        if not live.log_current:
+            patience = READ_LOG_AGAIN_AFTER
+        if abs(self._clock() - live.log_asked_at) >= patience:
             live.log_wanted = False
             self._follower.ask(live)
 

@@ -65,6 +65,8 @@ class Fetching:
         """The answer was of no use: do not ask again before `patience` seconds have passed."""
         self._not_before[user] = now + patience
 
-    def is_patient(self, user: str, now: float) -> bool:
-        """Whether the last answer about `user` was of no use, a short while ago."""
-        return self._not_before.get(user, 0.0) > now
+    def want_later(self, user: str, now: float, claim: bool = False) -> None:
+        """What is known of `user` is of no use: ask again, but not at once. May be said over and over."""
+        if user not in self._wanted:
+            self.in_vain(user, now)
+        self.want(user, claim)

@@ -116,7 +116,7 @@ class Follower:
                 if chain.root_pem != offered_before:
                     old, new = fingerprint(account.root_pem), fingerprint(chain.root_pem)
                     parts.tell(events.RootChanged(keys.user, old, new))
-                self._receiver.tell_held(keys.user, "the sender's key has changed")
+                    self._receiver.tell_held(keys.user, "the sender's key has changed")
                 return
         except Contradiction as contradiction:
             parts.alarm(contradiction)

@@ -116,8 +116,9 @@ class Parts:
         """The key log is not one and the same for everybody. A peer's word alone is no proof: it is shown, but anybody
         could stop us from sending with it."""
         if is_proof:
-            if not self.alarmed:
-                self.vault.put("alarm", contradiction.evidence)
+            if self.alarmed:
+                return  # said and kept already; one lie leads to others
+            self.vault.put("alarm", contradiction.evidence)
             self.alarmed = True
         if contradiction.evidence not in self.alarms_told:
             self.alarms_told.add(contradiction.evidence)

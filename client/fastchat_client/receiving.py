@@ -35,8 +35,6 @@ from fastchat_client.unreadable import Reason, Unreadable
 from fastchat_client.witness import Contradiction
 
 MOST_MILLIS = 2**53 - 1
-FOLLOW_AGAIN_AFTER = 60.0
-"""Seconds between two looks at the log because a peer has seen more of it."""
 
 
 class Receiver:
@@ -161,7 +159,7 @@ class Receiver:
         except Contradiction as contradiction:
             parts.alarm(contradiction, is_proof=False)
             return
-        if not is_known and live is not None and parts.clock() - live.log_asked_at >= FOLLOW_AGAIN_AFTER:
+        if not is_known and live is not None:
             live.log_wanted = True
 
     # --- again -------------------------------------------------------------------------------------------------------

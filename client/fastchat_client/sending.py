@@ -102,11 +102,11 @@ class Sender:
             self.fail(message, UnknownDevice())
         elif message.user != parts.me.user and not any(message.user == peer.identity.user for peer, _ in bodies):
             # Nobody there who can read it, or the server does not say how to write to them.
-            if not message.device and not live.fetching.is_patient(message.user, parts.clock()):
-                live.fetching.in_vain(message.user, parts.clock())
-                live.without_keys.clear()
-                live.fetching.want(message.user, claim=True)
-            return bool(message.device) and self._seal_for(message, bodies)
+            if message.device:
+                return self._seal_for(message, bodies)
+            live.without_keys.clear()
+            live.fetching.want_later(message.user, parts.clock(), claim=True)
+            return False
         elif not bodies:
             self._accept(message)  # a note to oneself, with no other device to take it to
         else:

@@ -596,6 +596,38 @@ class DialTests(TestCase):
         self.failureResultOf(dialing)
         await lost
 
+    async def test_stopping_while_a_peer_says_nothing(self) -> None:
+        accepted: Deferred[None] = Deferred()
+        lost: Deferred[None] = Deferred()
+
+        class Silent(Protocol):
+            def connectionMade(self) -> None:
+                accepted.callback(None)
+
+            def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
+                lost.callback(None)
+
+        silent = reactor.listenTCP(0, Factory.forProtocol(Silent), interface="127.0.0.1")
+        self.addCleanup(silent.stopListening)
+        services = (ServiceAddress("chat1", "127.0.0.1", self.listen()),)
+        places = Places(services, silent.getHost().port, self.secrets.pin)
+        places.host = "127.0.0.1"
+        connection = Connection(Core(), places, reactor, Random(1), lambda events: None)
+        connection.start()
+        await accepted
+        await connection.stop()
+        await lost
+        self.assertEqual(self.ends, [], "it did not go on with the next place")
+
+    async def test_stopping_at_once(self) -> None:
+        core = Core()
+        places = Places(port=self.listen(), pin=self.secrets.pin)
+        places.host = "127.0.0.1"
+        connection = Connection(core, places, reactor, Random(1), lambda events: None)
+        connection.start()
+        await connection.stop()
+        self.assertEqual(core.opened_with, [])
+
     async def test_a_whole_session_over_sockets(self) -> None:
         ready: Deferred[None] = Deferred()
         core = Core()
@@ -615,7 +647,7 @@ class DialTests(TestCase):
 
         places = Places(port=balancer, pin=self.secrets.pin)
         places.host = "127.0.0.1"
-        connection = Connection(core, places, reactor, Random(1), told)  # noqa: S311
+        connection = Connection(core, places, reactor, Random(1), told)
         connection.start()
         await ready
         self.assertEqual(core.opened_with[0][1], "lease")

@@ -119,7 +119,7 @@ class LockTests(TestCase):
             "with Profile.load(Path(sys.argv[1])).locked():\n"
             "    print('locked', flush=True); sys.stdin.read()\n"
         )
-        with subprocess.Popen(  # noqa: S603
+        with subprocess.Popen(
             [sys.executable, "-c", script, str(self.profile.directory)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

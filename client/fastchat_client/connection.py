@@ -229,6 +229,8 @@ class Connection:
         except FastChatError as error:
             problem = error
         for service, lease in self._places(assigned):
+            if self._stopping:
+                break
             self._show(Connecting(service.name))
             try:
                 line = await self._dial(self._reactor, service.host, service.port, self._network.pin)

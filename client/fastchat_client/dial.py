@@ -13,7 +13,7 @@ from typing import Any
 
 from OpenSSL import SSL, crypto
 from twisted.internet import error
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IHandshakeListener, IOpenSSLClientConnectionCreator
 from twisted.internet.protocol import Factory
@@ -169,13 +169,19 @@ def dial(reactor: Any, host: str, port: int, pin: bytes) -> Deferred[Line]:
             late.cancel()
         return result
 
-    def cancel(_: Deferred[Line]) -> None:
+    def cancel(cancelled: Deferred[Line]) -> None:
+        # First, so that whoever waits hears of this and not of a peer that seems to be away.
+        cancelled.errback(CancelledError())
         give_up(Unreachable("given up"))
+
+    def tell(result: Line | Failure) -> None:
+        if not answer.called:
+            answer.callback(result)
 
     dialing.addErrback(refused)
     answer: Deferred[Line] = Deferred(cancel)
     line.secured.addBoth(done)
-    line.secured.addCallbacks(answer.callback, answer.errback)
+    line.secured.addBoth(tell)
     return answer
 
 

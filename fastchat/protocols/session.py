@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Raw, UnsetType
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
@@ -424,7 +424,8 @@ class Session:
             self.end(error)
 
     def _deliver(self, k: int, offer: Offer) -> None:
-        self._pipe.send(Message(k, offer.user, offer.device, offer.n, offer.at, offer.body))
+        # From the mailbox it comes as plain bytes, which would be encoded a second time.
+        self._pipe.send(Message(k, offer.user, offer.device, offer.n, offer.at, Raw(offer.body)))
 
     def _keys(self, request: KeysRequest) -> None:
         self._ask(request.id, self._found_keys(request))

@@ -169,6 +169,8 @@ class Connection:
             return
         self._stopping = True
         if self._line is not None:
+            # What the core does by the second, such as telling senders what was read, it does once more.
+            self._core.tick()
             self._pump()
             self._line.close()
         else:

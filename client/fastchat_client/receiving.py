@@ -28,7 +28,7 @@ from fastchat_client.content import (
     encode_content,
     read_plain,
 )
-from fastchat_client.events import MessageHeld, MessageReceived, MessageState, MessageUnreadable, State
+from fastchat_client.events import MessageHeld, MessageReceived, MessageState, MessageUnreadable, Notice, State
 from fastchat_client.inbox import MOST_ASKED
 from fastchat_client.parts import Live, Parts, iso
 from fastchat_client.unreadable import Reason, Unreadable
@@ -52,6 +52,10 @@ class Receiver:
             parts.close(Busy("too many messages wait here for a decision about their senders' keys"))
             return
         live.last_k = message.k
+        if message.device == parts.me.device:
+            # Nothing comes from here but what is written here: in the history it would stand in a later one's place.
+            parts.tell(Notice(ProtocolError.code, "the server handed over a message as one of this very device"))
+            return
         if not parts.inbox.take(message.device, message.n):
             return
         if parts.inbox.holds(message.user) or not self._is_known(message.user, message.device):
@@ -92,7 +96,7 @@ class Receiver:
         parts = self._parts
         account = parts.accounts.get(user)
         sender = None if account is None else account.devices.get(device)
-        if sender is None or sender == parts.me:
+        if sender is None:
             self._unreadable(user, device, n, at, Unreadable(Reason.WRONG_IDENTITY), is_worth_asking=False)
             return
 

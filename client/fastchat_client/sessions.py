@@ -35,6 +35,11 @@ class _Kept:
     received_at: int
 
 
+def _latest(kept: list[_Kept], now: int) -> int:
+    """A time later than that of every other session, whatever the clock says."""
+    return max([now, *(one.received_at + 1 for one in kept)])
+
+
 class Sessions:
     """Writes need a transaction around them."""
 
@@ -51,7 +56,8 @@ class Sessions:
         """Begin a session with `peer` from its verified one-time or fallback key; `preferred` to every other one until
         something comes in. Raises `SignatureInvalid` for a key that cannot be used."""
         session = ratchet.open_with_key(self._prekeeper.account, peer, key)
-        self._add(peer.device, self._of(peer), _Kept(session, now, now if preferred else 0))
+        kept = self._of(peer)
+        self._add(peer.device, kept, _Kept(session, now, _latest(kept, now) if preferred else 0))
 
     def seal(self, me: DeviceIdentity, peer: Peer, plain: bytes) -> bytes:
         """The body for `peer`; its session has moved on. Raises `TrustError` for a seal key that cannot be used."""
@@ -82,10 +88,11 @@ class Sessions:
             raise
         if decrypted.is_new:
             self._prekeeper.spent()
-            self._add(sender.device, self._of(sender), _Kept(decrypted.session, now, now))
+            kept = self._of(sender)
+            self._add(sender.device, kept, _Kept(decrypted.session, now, _latest(kept, now)))
         else:
             used = next(one for one in kept if one.session is decrypted.session)
-            used.received_at = now
+            used.received_at = _latest(kept, now)
             self._store(sender.device, used)
         return checked
 

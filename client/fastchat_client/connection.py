@@ -134,7 +134,7 @@ class Connection:
         self._sleep: Deferred[None] | None = None
         self._stopping = False
         self._shown: list[Event] = []
-        self._pump_due = False
+        self._pump_due: Any = None
         self._pumping = False
         self._why_closed: FastChatError | None = None
         self._steady_since: float | None = None
@@ -204,6 +204,10 @@ class Connection:
 
     def _is_over(self, _: None) -> None:
         self._pump()
+        if self._pump_due is not None:
+            # Whoever waited for the end may close the vault: nothing may be taken from the core after it.
+            self._pump_due.cancel()
+            self._pump_due = None
         self._over.callback(None)
 
     def _was_steady(self) -> bool:
@@ -336,12 +340,14 @@ class Connection:
 
     def _pump_soon(self) -> None:
         """Once for all the messages that this turn brings: receipts are cumulative, so one answers many."""
-        if not self._pump_due:
-            self._pump_due = True
-            self._reactor.callLater(0, self._pump)
+        if self._pump_due is None:
+            self._pump_due = self._reactor.callLater(0, self._pump_now)
+
+    def _pump_now(self) -> None:
+        self._pump_due = None
+        self._pump()
 
     def _pump(self) -> None:
-        self._pump_due = False
         if self._pumping:
             return
         self._pumping = True

@@ -254,6 +254,7 @@ class Core:
                 self._sender.accepted(message.re)
             case KeysAnswer():
                 self._follower.keys_answer(live, message)
+                self._untold = True  # it may have released messages that were held
             case LogAnswer():
                 self._follower.log_answer(live, message)
             case Published():

@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred
 from fastchat_client.terminal.render import Line, plain
 
 _CHUNK = 65536
-LONGEST_LINE = 64 * 1024
-"""Bytes; a longer one is cut into several messages."""
+LONGEST_LINE = 32 * 1024
+"""Bytes, as of a text; a longer line is cut into several messages."""
 
 
 class PlainScreen:
@@ -79,4 +79,6 @@ class LineReader:
         self._reactor.callFromThread(self._on_end)
 
     def _give(self, line: bytes) -> None:
-        self._reactor.callFromThread(self._on_line, line.decode("utf-8", "replace").removesuffix("\r"))
+        for at in range(0, max(1, len(line)), LONGEST_LINE):
+            piece = line[at : at + LONGEST_LINE].decode("utf-8", "replace").removesuffix("\r")
+            self._reactor.callFromThread(self._on_line, piece)

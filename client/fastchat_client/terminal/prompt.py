@@ -72,6 +72,7 @@ class PromptScreen:
         self._unprinted: list[Line] = []
         self._printing: Awaitable[None] | None = None
         self._leaving = False
+        self._interrupted = False
 
     def show(self, line: Line) -> None:
         self._unprinted.append(line)
@@ -91,7 +92,6 @@ class PromptScreen:
         """Until the person leaves. True if that was by Ctrl-C. The terminal is as it was afterwards, whatever
         happens; cancelling it is one way to end it."""
         session = self._session = self._make_session(shown)
-        interrupted = False
         with patch_stdout(raw=True):
             try:
                 running = asyncio.ensure_future(
@@ -99,13 +99,11 @@ class PromptScreen:
                 )
                 await Deferred.fromFuture(running)
             except EOFError:
-                pass
-            except KeyboardInterrupt:
-                interrupted = True
+                pass  # Ctrl-D
             finally:
                 self._session = None
         self.flush()
-        return interrupted
+        return self._interrupted
 
     def flush(self) -> None:
         """Print what has not been, without a prompt around it."""
@@ -128,7 +126,7 @@ class PromptScreen:
             complete_while_typing=False,
             # In memory only: what people write does not belong on the disk in the clear.
             history=InMemoryHistory(),
-            key_bindings=_keys(),
+            key_bindings=self._keys(),
             style=self._style,
             color_depth=self._depth,
             erase_when_done=True,
@@ -172,16 +170,17 @@ class PromptScreen:
         print_formatted_text(output, [*line, ("", "\n")], self._style, color_depth=self._depth)
         output.flush()
 
+    def _keys(self) -> KeyBindings:
+        """Ctrl-C clears a line that was begun, and leaves on an empty one; Ctrl-D leaves on an empty one."""
+        keys = KeyBindings()
 
-def _keys() -> KeyBindings:
-    """Ctrl-C clears a line that was begun, and leaves on an empty one; Ctrl-D leaves on an empty one."""
-    keys = KeyBindings()
+        @keys.add("c-c")
+        def clear_or_leave(event: KeyPressEvent) -> None:
+            if event.current_buffer.text:
+                event.current_buffer.reset()
+            else:
+                # Not as a KeyboardInterrupt: that would end asyncio's loop, and Twisted with it.
+                self._interrupted = True
+                self.end()
 
-    @keys.add("c-c")
-    def clear_or_leave(event: KeyPressEvent) -> None:
-        if event.current_buffer.text:
-            event.current_buffer.reset()
-        else:
-            event.app.exit(exception=KeyboardInterrupt, style="class:aborting")
-
-    return keys
+        return keys

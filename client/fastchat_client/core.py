@@ -3,8 +3,8 @@ comes out.
 
     offline ──opened──▶ entering ──ready──▶ live ──▶ (wants_close) ──closed──▶ offline
 
-It holds these states, the open transaction, and the duties that time brings; the rest is done by its parts: `entrance`
-(login), `following` (key log and accounts), `sending`, `receiving`. Everything that one turn does to the vault is one
+It holds these states and the open transaction; the rest is done by its parts: `entrance` (login), `following` (key log
+and accounts), `sending`, `receiving`, `upkeep` (what time brings). Everything that one turn does to the vault is one
 transaction; it is committed before anything that came of it is handed out by `take_messages` or `take_events`. So
 nothing is sent or acknowledged that a crash could take back. Sockets, and when to connect, are not known here.
 """
@@ -28,16 +28,13 @@ from fastchat.protocols.wire import (
     KeysAnswer,
     LogAnswer,
     Message,
-    Ping,
     Pong,
-    Publish,
     Published,
     Ready,
     Received,
     ServerMessage,
 )
 from fastchat_client import history
-from fastchat_client.content import Delivered, Read, encode_content
 from fastchat_client.entrance import Enrolment, Entrance, from_wire
 from fastchat_client.events import Connected, Event, LogAlarm, MailboxProgress, MessageState, Notice, State
 from fastchat_client.following import Follower
@@ -45,6 +42,7 @@ from fastchat_client.outbox import compose_text
 from fastchat_client.parts import Live, Parts
 from fastchat_client.receiving import Receiver
 from fastchat_client.sending import Sender
+from fastchat_client.upkeep import Upkeep
 from fastchat_client.vault import Vault
 
 MAX_TEXT = 32 * 1024
@@ -53,13 +51,6 @@ BATCH = 64
 """Messages taken in one transaction at most: a full window."""
 LOGIN_PATIENCE = 20.0
 """Seconds from the open connection to `ready`."""
-HOUSEKEEPING_EVERY = 60.0
-PUBLISH_AGAIN_AFTER = 60.0
-READ_LOG_AGAIN_AFTER = 10.0
-READ_LOG_FOR_PEER_AFTER = 60.0
-"""When a peer has seen more of the log than we have."""
-READ_LOG_EVERY = 300.0
-"""Seconds between two looks at the key log while connected: so a further device of somebody becomes known."""
 
 
 class Core:
@@ -84,7 +75,7 @@ class Core:
         self._sender = Sender(self._parts)
         self._receiver = Receiver(self._parts)
         self._follower = Follower(self._parts, self._sender, self._receiver)
-        self._untold = True
+        self._upkeep = Upkeep(self._parts, self._receiver, self._follower)
 
     # --- the connection's side ---------------------------------------------------------------------------------------
 
@@ -151,11 +142,7 @@ class Core:
                 if self._clock() - live.opened_at >= LOGIN_PATIENCE:
                     self._parts.close(Unreachable("the network did not finish the login in time"))
                 return
-            self._keep_alive(live)
-            self._flush_marks()
-            self._read_log(live)
-            if abs(self._clock() - live.housekeeping_at) >= HOUSEKEEPING_EVERY:
-                self._keep_house(live)
+            self._upkeep.by_the_second(live)
             self._sender.pump()
 
     def take_messages(self) -> list[ClientMessage]:
@@ -189,13 +176,13 @@ class Core:
             with self._turn():
                 self._pick_up()
                 self._sender.pump()
-            self._untold = True
+            self._upkeep.untold = True
 
     def mark_read(self, conversation: str, upto: str = "") -> None:
         """Everything received in it has been seen, or what came no later than the message `upto`; its senders are told
         so at the next tick."""
         with self._turn():
-            self._untold |= history.mark_read(self.vault, conversation, upto)
+            self._upkeep.untold |= history.mark_read(self.vault, conversation, upto)
         self._commit()
 
     def accept_root(self, user: str) -> bool:
@@ -239,17 +226,13 @@ class Core:
         if ready.one_time_keys is not None:
             parts.prekeeper.left = max(0, ready.one_time_keys)
         self._follower.begin(live, ready)
-        for user in parts.inbox.users:
-            account = parts.accounts.get(user)
-            if account is None or not account.offered_root:
-                live.fetching.want(user)
-        self._keep_house(live)
+        self._upkeep.by_the_minute(live)
 
     def _heard(self, live: Live, message: ServerMessage) -> None:
         match message:
             case Message():
                 self._receiver.message(live, message)
-                self._untold = True
+                self._upkeep.untold = True
             case Accepted():
                 self._sender.accepted(message.re)
             case KeysAnswer():
@@ -258,7 +241,7 @@ class Core:
             case LogAnswer():
                 self._follower.log_answer(live, message)
             case Published():
-                self._published(live, message)
+                self._upkeep.published(live, message)
             case Error():
                 self._refused(live, message)
             case GoAway():
@@ -268,7 +251,7 @@ class Core:
             case _:
                 self._parts.close(ProtocolError("the network says what only belongs before the login"))
         if self._parts.prekeeper.is_low:
-            self._publish(live)
+            self._upkeep.publish(live)
 
     def _refused(self, live: Live, error: Error) -> None:
         if error.re is UNSET:
@@ -287,69 +270,6 @@ class Core:
                 self._parts.tell(Notice(problem.code, f"the network refuses this device's keys: {problem.message}"))
         else:
             self._sender.refused(request, error)
-
-    # --- duties ------------------------------------------------------------------------------------------------------
-
-    def _keep_alive(self, live: Live) -> None:
-        assert live.limits is not None
-        now = self._clock()
-        if now < live.heard_at or now < live.pinged_at:
-            live.heard_at = live.pinged_at = now  # the clock was set back
-        if now - live.heard_at >= max(1.0, live.limits.dead_after):
-            self._parts.close(Unreachable("the network has fallen silent"))
-        elif now - live.pinged_at >= live.limits.ping_every:
-            live.pinged_at = now
-            self._parts.say(Ping)
-
-    def _keep_house(self, live: Live) -> None:
-        """What is due by the minute: retries, keys to be rotated, what may be forgotten."""
-        parts, now = self._parts, self._parts.now()
-        live.housekeeping_at = self._clock()
-        self._receiver.want_sessions(live)
-        self._publish(live)
-        for part in (parts.prekeeper, parts.outbox, parts.inbox):
-            part.purge(now)
-        for user in parts.inbox.users:
-            account = parts.accounts.get(user)
-            if account is None or not account.offered_root:
-                live.fetching.want(user)
-
-    def _read_log(self, live: Live) -> None:
-        patience = READ_LOG_EVERY
-        if live.log_wanted:
-            patience = READ_LOG_FOR_PEER_AFTER
-        if not live.log_current:
-            patience = READ_LOG_AGAIN_AFTER
-        if abs(self._clock() - live.log_asked_at) >= patience:
-            live.log_wanted = False
-            self._follower.ask(live)
-
-    def _publish(self, live: Live) -> None:
-        now = self._clock()
-        if live.publish_request or 0 <= now - live.published_at < PUBLISH_AGAIN_AFTER:
-            return
-        keys = self._parts.prekeeper.due(self._parts.now())
-        if keys is not None:
-            live.published_at = now
-            live.publish_request = self._parts.say(lambda i: Publish(i, keys))
-
-    def _published(self, live: Live, answer: Published) -> None:
-        if answer.re == live.publish_request:
-            live.publish_request = 0
-            self._parts.prekeeper.published(max(0, answer.one_time_keys))
-
-    def _flush_marks(self) -> None:
-        """Tell senders what has arrived and what was read: one message for each of their devices."""
-        if not self._untold:
-            return
-        parts = self._parts
-        self._untold = False
-        for (user, device), (arrived, read) in history.untold(self.vault).items():
-            for numbers, kind, is_read in ((arrived, Delivered, False), (read, Read, True)):
-                if numbers:
-                    parts.outbox.compose(user, device, encode_content(kind(tuple(numbers))), parts.now())
-                    history.told(self.vault, device, numbers, is_read)
-                    self._untold = True
 
     def _pick_up(self) -> None:
         for n, user in self._parts.outbox.pick_up():

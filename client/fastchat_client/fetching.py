@@ -32,6 +32,7 @@ class Fetching:
         self._wanted: dict[str, bool] = {}
         self._open: dict[int, Question] = {}
         self._not_before: dict[str, float] = {}
+        self._most_users = MOST_USERS
 
     def want(self, user: str, claim: bool = False) -> None:
         """The keys of `user` are needed; with `claim`, to start sessions."""
@@ -49,7 +50,7 @@ class Fetching:
                 if claiming is claim and self._not_before.get(user, 0.0) <= now
             ]
             while users and len(self._open) < MOST_REQUESTS:
-                batch, users = users[:MOST_USERS], users[MOST_USERS:]
+                batch, users = users[: self._most_users], users[self._most_users :]
                 for user in batch:
                     del self._wanted[user]
                 yield Question(tuple(batch), claim)
@@ -60,6 +61,15 @@ class Fetching:
     def answered(self, request: int) -> Question | None:
         """The question that `request` asked, if it is still open."""
         return self._open.pop(request, None)
+
+    def too_many(self, question: Question) -> bool:
+        """The server will not answer for so many users at once: ask for fewer from now on. False if it was one."""
+        if len(question.users) == 1:
+            return False
+        self._most_users = len(question.users) // 2
+        for user in question.users:
+            self.want(user, question.claim)
+        return True
 
     def in_vain(self, user: str, now: float, patience: float = PATIENCE) -> None:
         """The answer was of no use: do not ask again before `patience` seconds have passed."""

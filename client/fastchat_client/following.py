@@ -86,7 +86,10 @@ class Follower:
                 self._nobody(live, user)
 
     def keys_refused(self, live: Live, question: Question, patience: float | None) -> None:
-        """The server did not answer; ask again later."""
+        """The server did not answer; ask again later, or if that would not help (None) at once for fewer users: their
+        devices' keys may have been too many for one answer."""
+        if patience is None and live.fetching.too_many(question):
+            return
         for user in question.users:
             live.fetching.in_vain(user, self._parts.clock(), PATIENCE if patience is None else patience)
             live.fetching.want(user, question.claim)

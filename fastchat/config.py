@@ -46,7 +46,7 @@ class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Seconds, Meta(description="Deadline for one statement or batch; what misses it is answered with `busy`.")
     ] = 10.0
     connections: Annotated[
-        Count, Meta(description="Connections for reading and accounts; mail is written by one more of its own.")
+        Count, Meta(description="Connections for reading and accounts; mail is written by one more and removed by another.")
     ] = 4
 
 
@@ -54,9 +54,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one address, connection, device or mailbox may cost."""
 
     backlog: Annotated[Count, Meta(description="Connections that may wait to be accepted, per port.")] = 1024
-    connections_per_address: Annotated[Count, Meta(description="Open connections from one address, per port.")] = 20
+    connections_per_address: Annotated[Count, Meta(description="Open connections from one address, per process.")] = 20
     connects_per_second_per_address: Annotated[
-        float, Meta(gt=0, description="New connections a second from one address, per port.")
+        float, Meta(gt=0, description="New connections a second from one address, per process.")
     ] = 5.0
     loopback_exempt: Annotated[bool, Meta(description="Do not count connections from this machine.")] = True
     login_seconds: Annotated[Seconds, Meta(description="From the connection to the finished login, TLS included.")] = (
@@ -69,9 +69,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     login_failures_per_minute: Annotated[
         Count, Meta(description="Failed logins a minute, per account and per address; further ones have to wait.")
     ] = 5
-    unaccepted: Annotated[Count, Meta(description="Sends of one device that may wait to be accepted.")] = 64
-    sends_per_second: Annotated[float, Meta(gt=0, description="Sends of one device, in the long run.")] = 20.0
-    sends_burst: Annotated[Count, Meta(description="Sends of one device at once, after a pause.")] = 60
+    unaccepted: Annotated[Count, Meta(description="Sends of one session that may wait to be accepted.")] = 64
+    sends_per_second: Annotated[float, Meta(gt=0, description="Sends a second of one session, in the long run.")] = 20.0
+    sends_burst: Annotated[Count, Meta(description="Sends of one session at once, after a pause.")] = 60
     window_messages: Annotated[Count, Meta(description="Messages handed to a session and not yet received.")] = 64
     window_bytes: Annotated[Size, Meta(description="Bytes of them.")] = 1024 * 1024
     receipt_seconds: Annotated[

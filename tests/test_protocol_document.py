@@ -207,6 +207,7 @@ class ErrorsAndLimits(SynchronousTestCase):
             {
                 "line before login": wire.MAX_LINE_BEFORE_LOGIN,
                 "line": wire.MAX_LINE,
+                "bodies of a message": wire.MAX_BODIES,
                 "bad lines": session.BAD_FRAMES,
                 "requests at once": session.PENDING_REQUESTS,
                 "lanes": outgoing.LANES,

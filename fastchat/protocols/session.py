@@ -45,6 +45,7 @@ from fastchat.identity.login import ChannelBinding
 from fastchat.limits import LoginFailures, TokenBucket
 from fastchat.protocols.line import Pipe
 from fastchat.protocols.wire import (
+    MAX_BODIES,
     MAX_LINE,
     VERSION,
     Accepted,
@@ -73,6 +74,7 @@ from fastchat.protocols.wire import (
     ServerMessage,
     SessionLimits,
     Welcome,
+    bodies_size,
     error_from,
     is_body,
 )
@@ -403,6 +405,8 @@ class Session:
                 raise ProtocolError("a body is a string of base64")
         if len(send.to) > 1 and len({recipient.device for recipient in send.to}) < len(send.to):
             raise RequestError("a device is named twice")
+        if bodies_size(send.to) > MAX_BODIES:
+            raise RequestError(f"the bodies of a message have {MAX_BODIES} bytes at most")
         if outgoing.unaccepted >= self._service.limits.unaccepted:
             outgoing.refuse(send.n, send.to)
             raise RateLimited(f"more than {self._service.limits.unaccepted} messages wait to be accepted")

@@ -25,6 +25,9 @@ VERSION = 1
 MAX_LINE_BEFORE_LOGIN = 16 * 1024
 MAX_LINE = 256 * 1024
 """Longest line in bytes, its end not counted."""
+MAX_BODIES = MAX_LINE - 1024
+"""Bytes of a message's bodies together: so that `message`, which names the sender too, is never longer than a line
+that the recipient takes."""
 
 Id = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 """A request's number, or a counter: exact in every JSON implementation."""

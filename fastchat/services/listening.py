@@ -78,7 +78,10 @@ class _Connection:
     def connected(self, shell: LineShell) -> None:
         transport = shell.transport
         transport.setTcpNoDelay(True)
-        _set_user_timeout(transport, self._node.config.limits.tcp_user_timeout)
+        limits = self._node.config.limits
+        # The TCP transport under TLS: above so many bytes it asks the shell to pause.
+        transport.transport.bufferSize = limits.outbound_soft
+        _set_user_timeout(transport.transport, limits.tcp_user_timeout)
         try:
             self._node.addresses.connected(self._address)
         except LimitError as error:
@@ -152,4 +155,4 @@ def _set_user_timeout(transport: Any, seconds: float) -> None:
     """RFC 5482 on Linux; elsewhere the ping notices a dead peer, later."""
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     if option is not None:
-        transport.transport.getHandle().setsockopt(socket.IPPROTO_TCP, option, int(seconds * 1000))
+        transport.getHandle().setsockopt(socket.IPPROTO_TCP, option, int(seconds * 1000))

@@ -40,6 +40,18 @@ class Talk(SceneTest):
         self.assertEqual([contact.user for contact in bob.vault.contacts()], ["alice"])
         self.assertEqual([c.user for c in bob.vault.conversations()], ["alice"])
 
+    def test_a_first_message_is_marked_too(self) -> None:
+        """It was held until its sender's keys were there."""
+        alice, bob = self.scene.person("alice"), self.scene.person("bob")
+        self.scene.pass_time(2)
+        hello = alice.says("bob", "hello")
+        while not bob.vault.execute("SELECT COUNT(*) FROM held").fetchone()[0]:
+            alice.exchange()
+            bob.exchange()
+        bob.core.tick()
+        self.scene.pass_time(2)
+        self.assertEqual(alice.vault.state_of(hello), "delivered")
+
     def test_marks_are_not_answered_with_marks(self) -> None:
         alice, bob = self.scene.person("alice"), self.scene.person("bob")
         alice.says("bob", "hello")

@@ -176,13 +176,13 @@ class Core:
             with self._turn():
                 self._pick_up()
                 self._sender.pump()
-            self._upkeep.untold = True
+            self._parts.untold = True
 
     def mark_read(self, conversation: str, upto: str = "") -> None:
         """Everything received in it has been seen, or what came no later than the message `upto`; its senders are told
         so at the next tick."""
         with self._turn():
-            self._upkeep.untold |= history.mark_read(self.vault, conversation, upto)
+            self._parts.untold |= history.mark_read(self.vault, conversation, upto)
         self._commit()
 
     def accept_root(self, user: str) -> bool:
@@ -232,12 +232,10 @@ class Core:
         match message:
             case Message():
                 self._receiver.message(live, message)
-                self._upkeep.untold = True
             case Accepted():
                 self._sender.accepted(message.re)
             case KeysAnswer():
                 self._follower.keys_answer(live, message)
-                self._untold = True  # it may have released messages that were held
             case LogAnswer():
                 self._follower.log_answer(live, message)
             case Published():

@@ -81,6 +81,8 @@ class Parts:
         self.wants_close: FastChatError | None = None
         self.alarmed = bool(vault.alarm())
         self.alarms_told: set[str] = set()
+        self.untold = True
+        """There may be messages whose senders do not know yet that they are here, or read."""
         self.said: list[ClientMessage] = []
         self.told: list[Event] = []
 

@@ -146,6 +146,7 @@ class Receiver:
         conversation = plain.conversation if own else sender.user
         arrived = history.Arrived(sender.device, n, conversation, sender.user, plain.at, content.text, own)
         history.add_received(self._parts.vault, arrived)
+        self._parts.untold = True
         message_id = f"{sender.device}.{n}"
         self._parts.tell(MessageReceived(sender.user, conversation, content.text, iso(plain.at), message_id, own))
 

@@ -20,13 +20,10 @@ READ_LOG_EVERY = 300.0
 
 
 class Upkeep:
-    """`untold`: there may be messages whose senders do not know yet that they are here, or read."""
-
     def __init__(self, parts: Parts, receiver: Receiver, follower: Follower) -> None:
         self._parts = parts
         self._receiver = receiver
         self._follower = follower
-        self.untold = True
 
     def by_the_second(self, live: Live) -> None:
         self._keep_alive(live)
@@ -85,13 +82,13 @@ class Upkeep:
 
     def _flush_marks(self) -> None:
         """Tell senders what has arrived and what was read: one message for each of their devices."""
-        if not self.untold:
-            return
         parts = self._parts
-        self.untold = False
+        if not parts.untold:
+            return
+        parts.untold = False
         for (user, device), (arrived, read) in history.untold(parts.vault).items():
             for numbers, kind, is_read in ((arrived, Delivered, False), (read, Read, True)):
                 if numbers:
                     parts.outbox.compose(user, device, encode_content(kind(tuple(numbers))), parts.now())
                     history.told(parts.vault, device, numbers, is_read)
-                    self.untold = True
+                    parts.untold = True

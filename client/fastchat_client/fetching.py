@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-MOST_USERS = 100
-"""In one request (`wire.KeysRequest`)."""
+MOST_USERS = 16
+"""In one request: an account with three devices takes 14 KB of an answer, which must fit into a line."""
 MOST_REQUESTS = 8
 """Unanswered at once."""
 PATIENCE = 30.0

@@ -7,6 +7,7 @@ import io
 import os
 import re
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from fastchat_client.commands import CommandError
@@ -520,6 +521,10 @@ class Script:
         self.on_line(line)
 
 
+def _set(event: asyncio.Event, _: object) -> None:
+    event.set()
+
+
 class PromptScreenTests(SynchronousTestCase):
     """The real line editor on a pipe, in an asyncio loop of its own."""
 
@@ -534,17 +539,20 @@ class PromptScreenTests(SynchronousTestCase):
                 screen = PromptScreen(look, pipe, output)
                 script.on_line = lambda line: on_line(screen, line) if on_line else None
                 screen.show([("class:notice", "shown before it runs")])
-                running = Deferred.fromCoroutine(screen.run(script)).asFuture(asyncio.get_running_loop())
+                running: asyncio.Future[bool] = Deferred.fromCoroutine(screen.run(script)).asFuture(
+                    asyncio.get_running_loop()
+                )
                 for typed in keys:
                     pipe.send_text(typed)
                     # Some redraws later, it has been read, and what it set off has been done.
                     for _ in range(5):
                         if screen._session is not None:
                             drawn = asyncio.Event()
-                            screen._session.app.after_render += lambda app, drawn=drawn: drawn.set()
+                            screen._session.app.after_render += partial(_set, drawn)
                             screen._session.app.invalidate()
                             waiting = asyncio.ensure_future(drawn.wait())
-                            await asyncio.wait([waiting, running], return_when="FIRST_COMPLETED")
+                            either: list[asyncio.Future[Any]] = [waiting, running]
+                            await asyncio.wait(either, return_when="FIRST_COMPLETED")
                             waiting.cancel()
                 return await running
 

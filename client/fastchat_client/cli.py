@@ -97,6 +97,8 @@ def join(link: str, name: str, identity: Path | None, profile_dir: Path | None, 
     directory = profile_dir or default_directory() / name
     profile = _begun(directory, name)
     fresh = profile is None or not profile.vault_path.exists()
+    if profile is not None:
+        profile.go_to(invite)
     password = read_password(password_file, twice=fresh and identity is None)
     own_root = load_identity(identity, password) if identity else None
     profile = profile or Profile.create(directory, new_facts(name, invite))
@@ -315,9 +317,13 @@ def open_profile(directory: Path | None, password_file: Path | None) -> Opened:
     if not profile.vault_path.exists():
         raise NoProfile(f"{profile.directory} was never finished; type the join command again")
     try:
-        return Opened(profile, unlock(profile, read_password(password_file, profile.facts.user)))
+        vault = unlock(profile, read_password(password_file, profile.facts.user))
     except LoginFailed:
         raise LoginFailed(f"this is not the password of {profile.facts.user}; nothing was changed") from None
+    if not vault.whoami().user:
+        vault.close()
+        raise NoProfile(f"{profile.directory} was never finished; type the join command again")
+    return Opened(profile, vault)
 
 
 def _choose() -> Profile:

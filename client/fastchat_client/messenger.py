@@ -106,14 +106,16 @@ def new_facts(user: str, invite: Invite, cost: Cost = RECOMMENDED) -> Facts:
 
 
 def prepare(
-    profile: Profile, password: str, invite: Invite, own_root: RootKey | None
+    profile: Profile,
+    password: str,
+    invite: Invite,
+    own_root: RootKey | None,
+    make_root: Callable[[], RootKey] = RootKey.generate,
 ) -> tuple[Vault, Enrolment | None]:
     """Make the profile's keys and its vault, or go on with one that was half made; the next connection registers it.
     `own_root`: the key of an account that there is, which this becomes a further device of. Blocks for a second or
     two. Raises `LoginFailed` if a half-made profile has another password."""
     facts = profile.facts
-    if (facts.pin, facts.log_key) != (invite.pin, invite.log_key):
-        raise ConfigError(f"the half-made profile in {profile.directory} is of another network; remove it first")
     opened = local_secrets(password, facts.salt, facts.cost)
     if profile.vault_path.exists():
         vault = Vault.open(profile.vault_path, opened.vault_key)
@@ -123,7 +125,7 @@ def prepare(
         login = login_password(password, facts.log_key, facts.user)
         now = round(time.time() * 1000)
         if not vault.whoami().user:
-            root = own_root or RootKey.generate()
+            root = own_root or make_root()
             profile.write_identity(root.to_pem(opened.pem_passphrase))
             if own_root is None:
                 prepare_registration(vault, facts.user, root, facts.log_key, invite.token, login, now)

@@ -21,6 +21,7 @@ import msgspec
 import platformdirs
 
 from fastchat.errors import ConfigError, NameNotAllowed
+from fastchat.identity.invite import Invite
 from fastchat.identity.names import check_name
 from fastchat.protocols.wire import ServiceAddress
 from fastchat_client.password import Cost
@@ -121,6 +122,14 @@ class Profile:
         newest = tuple(sorted(services, key=lambda service: service.name))
         if newest and newest != self.facts.services:
             self.facts = msgspec.structs.replace(self.facts, services=newest)
+            self._save()
+
+    def go_to(self, invite: Invite) -> None:
+        """The same network, at the place that this invite names. Raises `ConfigError` if it is another network."""
+        if (invite.pin, invite.log_key) != (self.pin, self.facts.log_key):
+            raise ConfigError(f"the profile in {self.directory} is of another network; choose another folder")
+        if (invite.host, invite.port) != (self.host, self.port):
+            self.facts = msgspec.structs.replace(self.facts, host=invite.host, port=invite.port)
             self._save()
 
     # --- files -----------------------------------------------------------------------------------------------------

@@ -248,6 +248,8 @@ def _connect(path: str | Path, key: bytes) -> Any:
         raise ValueError(f"a vault's key has {KEY_SIZE} bytes, not {len(key)}")
     connection = sqlcipher.connect(os.fspath(path), timeout=_BUSY_SECONDS, isolation_level=None)
     try:
+        # It would write of a wrong password on stderr, into the middle of whatever face there is.
+        connection.execute("PRAGMA cipher_log_level = NONE")
         connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
         connection.execute("SELECT COUNT(*) FROM sqlite_master")
         connection.execute("PRAGMA journal_mode = WAL")

@@ -1,0 +1,442 @@
+"""The `fastchat` command: what is refused and how, what works without a network, and all of it on a real one."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastchat_client import messenger
+from fastchat_client.cli import run_cli
+from fastchat_client.history import Arrived, add_received
+from fastchat_client.outbox import compose_text
+from fastchat_client.password import Cost
+from fastchat_client.profile import Profile
+from fastchat_client.vault import Vault
+from twisted.internet import reactor as installed
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from fastchat.identity.invite import Invite
+from fastchat.identity.root import RootKey
+from tests.support.keys import root_key
+from tests.support.running import RunningNetwork
+
+reactor: Any = installed
+
+CHEAP = Cost(time=1, memory_kib=8, lanes=1)
+LINK = str(Invite("127.0.0.1", 1, b"p" * 32, b"l" * 32, "token"))
+
+
+def typed(*arguments: str) -> tuple[int, str, str]:
+    """Run one command here; exit code, stdout, stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run_cli(list(arguments))
+    return code, out.getvalue(), err.getvalue()
+
+
+class CliTestCase(SynchronousTestCase):
+    """With a folder of its own, a password file, and nothing of the machine's environment."""
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).resolve()
+        self.folder.mkdir()
+        self.password = self.folder / "password"
+        self.password.write_text("correct horse\nignored\n")
+        for name, value in (
+            ("FASTCHAT_PROFILE", None),
+            ("FASTCHAT_PASSWORD_FILE", str(self.password)),
+            ("XDG_DATA_HOME", str(self.folder / "data")),
+        ):
+            self.addCleanup(self._restore, name, os.environ.get(name))
+            self._restore(name, value)
+
+    def _restore(self, name: str, value: str | None) -> None:
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+    def profile(self, user: str = "alice", directory: Path | None = None) -> Path:
+        """A profile as `join` makes it before the network has heard of it, and cheaply."""
+        directory = directory or self.folder / user
+        invite = Invite.parse(LINK)
+        profile = Profile.create(directory, messenger.new_facts(user, invite, CHEAP))
+        root = RootKey.load(root_key(0).to_pem(None), None)
+        vault, _ = messenger.prepare(profile, "correct horse", invite, None, make_root=lambda: root)
+        vault.close()
+        return directory
+
+    def vault(self, directory: Path) -> Vault:
+        vault = messenger.unlock(Profile.load(directory), "correct horse")
+        self.addCleanup(vault.close)
+        return vault
+
+    def refused(self, code: int, *arguments: str) -> str:
+        """That it ends in `code` and one line on stderr; the line."""
+        got, out, err = typed(*arguments)
+        self.assertEqual((got, out), (code, ""), err)
+        self.assertEqual(err.count("\n"), 1, err)
+        self.assertTrue(err.startswith("fastchat: "), err)
+        return err
+
+
+class UsageTests(CliTestCase):
+    def test_help_lists_every_command(self) -> None:
+        code, out, _ = typed("--help")
+        self.assertEqual(code, 0)
+        for command in ("join", "send", "listen", "history", "whoami", "contacts", "chat", "accept"):
+            self.assertIn(f"  {command} ", out)
+            code, text, _ = typed(command, "--help")
+            self.assertEqual(code, 0)
+            self.assertIn("--profile", text)
+            self.assertIn("--password-file", text)
+
+    def test_wrong_usage_is_2(self) -> None:
+        for arguments in (
+            ["nonsense"],
+            ["send"],
+            ["send", "Not A Name", "hi"],
+            ["listen", "--count", "0"],
+            ["listen", "--for", "x"],
+            ["join", LINK],
+            ["history"],
+            ["history", "bob", "--limit", "0"],
+            ["whoami", "--nonsense"],
+        ):
+            code, _, err = typed(*arguments)
+            self.assertEqual(code, 2, arguments)
+            self.assertIn("Error", err)
+
+    def test_a_bad_link_or_name_is_refused_before_anything_is_made(self) -> None:
+        self.assertIn("fastchat://", self.refused(1, "join", "http://example.org", "--as", "alice"))
+        self.assertIn("a-z", self.refused(1, "join", LINK, "--as", "Alice!"))
+        self.assertFalse((self.folder / "data").exists())
+
+    def test_no_profile(self) -> None:
+        self.assertIn("fastchat join LINK --as NAME", self.refused(1, "whoami"))
+        self.assertIn("fastchat join", self.refused(1, "send", "bob", "hi", "--profile", str(self.folder / "none")))
+
+    def test_several_profiles_and_nobody_to_ask(self) -> None:
+        for user in ("alice", "bob"):
+            self.profile(user, self.folder / "data" / "fastchat" / user)
+        line = self.refused(1, "whoami")
+        self.assertIn("alice, bob", line)
+        self.assertIn("--profile", line)
+
+    def test_the_only_profile_needs_no_name(self) -> None:
+        self.profile("alice", self.folder / "data" / "fastchat" / "alice")
+        code, out, _ = typed("whoami", "--json")
+        self.assertEqual((code, json.loads(out)["user"]), (0, "alice"))
+
+
+class OfflineTests(CliTestCase):
+    def test_whoami(self) -> None:
+        directory = self.profile()
+        code, out, _ = typed("whoami", "--json", "--profile", str(directory))
+        me = json.loads(out)
+        self.assertEqual(code, 0)
+        self.assertEqual((me["user"], me["network"], me["registered"]), ("alice", "127.0.0.1:1", False))
+        self.assertEqual(len(me["device"]), 32)
+        _, out, _ = typed("whoami", "--profile", str(directory))
+        for value in (me["root"], me["device"], str(directory), "not yet"):
+            self.assertIn(value, out)
+
+    def test_a_wrong_password_is_one_line_and_changes_nothing(self) -> None:
+        directory = self.profile()
+        before = {path.name: path.read_bytes() for path in directory.iterdir()}
+        self.password.write_text("wrong\n")
+        for command in (["whoami"], ["send", "bob", "hi"], ["listen", "--for", "0"], ["chat"], ["history", "bob"]):
+            line = self.refused(1, *command, "--profile", str(directory))
+            self.assertIn("not the password of alice", line)
+        self.assertEqual({path.name: path.read_bytes() for path in directory.iterdir() if path.name != "lock"}, before)
+
+    def test_password_files_that_cannot_be_used(self) -> None:
+        directory = str(self.profile())
+        self.password.write_bytes(b"\n")
+        self.assertIn("empty", self.refused(1, "whoami", "--profile", directory))
+        self.password.write_bytes(b"\xff\xfe\n")
+        self.assertIn("UTF-8", self.refused(1, "whoami", "--profile", directory))
+        self.password.unlink()
+        self.assertIn("No such file", self.refused(1, "whoami", "--profile", directory))
+
+    def test_history_and_contacts_from_the_vault(self) -> None:
+        directory = self.profile()
+        vault = self.vault(directory)
+        compose_text(vault, "bob", "hello bob", 1_700_000_000_000)
+        with vault.transaction():
+            add_received(vault, Arrived("b" * 32, 1, "bob", "bob", 1_700_000_060_000, "a\x1b[2Jb\u202e", False))
+        code, out, _ = typed("history", "bob", "--json", "--profile", str(directory))
+        lines = [json.loads(line) for line in out.splitlines()]
+        self.assertEqual(code, 0)
+        self.assertEqual(
+            [(line["from"], line["text"]) for line in lines], [("alice", "hello bob"), ("bob", "a\x1b[2Jb\u202e")]
+        )
+        self.assertEqual(lines[0]["at"], "2023-11-14T22:13:20.000Z")
+        self.assertEqual(lines[0]["state"], "waiting")
+        _, text, _ = typed("history", "bob", "--limit", "1", "--profile", str(directory))
+        self.assertNotIn("hello bob", text)
+        for output in (out, text):
+            self.assertNotIn("\x1b", output)
+            self.assertNotIn("\u202e", output)
+        _, out, _ = typed("contacts", "--json", "--profile", str(directory))
+        (bob,) = [json.loads(line) for line in out.splitlines()]
+        self.assertEqual((bob["user"], bob["unread"], bob["last"]), ("bob", 1, "2023-11-14T22:14:20.000Z"))
+        self.assertIn("bob", typed("contacts", "--profile", str(directory))[1])
+
+    def test_nothing_to_accept(self) -> None:
+        self.assertIn("has not changed", self.refused(1, "accept", "bob", "--profile", str(self.profile())))
+
+    def test_one_process_is_connected_the_others_are_told(self) -> None:
+        directory = self.profile()
+        with Profile.load(directory).locked():
+            for command in (["listen"], ["chat"], ["accept", "bob"]):
+                self.assertIn(f"pid {os.getpid()}", self.refused(1, *command, "--profile", str(directory)))
+
+    def test_what_cannot_be_sent(self) -> None:
+        directory = str(self.profile())
+        self.assertEqual(typed("send", "bob", " ", "--profile", directory)[0], 2)
+        self.assertEqual(typed("send", "alice", "hi", "--profile", directory)[0], 2)
+        self.assertIn("at most", self.refused(1, "send", "bob", "x" * 200_000, "--profile", directory))
+        self.assertEqual(self.vault(Path(directory)).waiting(), 0)
+
+    def test_a_profile_of_somebody_else_is_not_joined_over(self) -> None:
+        directory = self.profile()
+        line = self.refused(1, "join", LINK, "--as", "bob", "--profile", str(directory))
+        self.assertIn("is the profile of alice", line)
+        other = str(Invite("127.0.0.1", 1, b"q" * 32, b"l" * 32, "token"))
+        self.assertIn("another network", self.refused(1, "join", other, "--as", "alice", "--profile", str(directory)))
+        self.password.write_text("other\n")
+        self.assertIn("another password", self.refused(1, "join", LINK, "--as", "alice", "--profile", str(directory)))
+
+    def test_a_full_disk_or_a_broken_vault_is_one_line(self) -> None:
+        directory = self.profile()
+        (directory / "vault.db").write_bytes(b"")
+        self.refused(1, "whoami", "--profile", str(directory))
+        (directory / "profile.json").write_bytes(b"{}")
+        self.assertIn("damaged", self.refused(1, "whoami", "--profile", str(directory)))
+
+
+class Command(ProcessProtocol):
+    """One `fastchat` process. `line` waits for a line on stdout that holds a text; `ended` is its exit code."""
+
+    def __init__(self) -> None:
+        self.out = b""
+        self.err = b""
+        self.ended: Deferred[int] = Deferred()
+        self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
+
+    @classmethod
+    def start(cls, environ: dict[str, str], *arguments: str, tty: bool = False) -> Command:
+        command = cls()
+        code = "from fastchat_client.cli import main; main()"
+        everything = [sys.executable, "-c", code, *arguments]
+        reactor.spawnProcess(command, sys.executable, everything, environ, usePTY=tty)
+        return command
+
+    def outReceived(self, data: bytes) -> None:
+        self.out += data
+        self._check()
+
+    def errReceived(self, data: bytes) -> None:
+        self.err += data
+        self._check()
+
+    def processEnded(self, reason: Failure) -> None:
+        value: Any = reason.value
+        self._check()
+        for _, waiting in self._waiting:
+            waiting.errback(AssertionError(f"it ended before: {self.out!r} {self.err!r}"))
+        self.ended.callback(0 if isinstance(value, ProcessDone) else value.exitCode)
+
+    def write(self, data: str) -> None:
+        transport: Any = self.transport
+        transport.write(data.encode())
+
+    def close_stdin(self) -> None:
+        transport: Any = self.transport
+        transport.closeStdin()
+
+    def signal(self, number: signal.Signals) -> None:
+        transport: Any = self.transport
+        transport.signalProcess(number.value)
+
+    async def until(self, text: str) -> None:
+        """Until `text` has been printed."""
+        seen: Deferred[None] = Deferred()
+        self._waiting.append((lambda: text.encode() in self.out + self.err, seen))
+        self._check()
+        seen.addTimeout(60, reactor)
+        await seen
+
+    def _check(self) -> None:
+        for entry in list(self._waiting):
+            if entry[0]():
+                self._waiting.remove(entry)
+                entry[1].callback(None)
+
+
+class NetworkTests(TestCase):
+    """The installed command against the real services, in processes of its own."""
+
+    timeout = 120
+
+    def setUp(self) -> None:
+        self.folder = Path(self.mktemp()).resolve()
+        self.folder.mkdir()
+        (self.folder / "password").write_text("correct horse\n")
+        self.environ = {
+            "PATH": os.environ["PATH"],
+            "PYTHONUTF8": "1",
+            "TERM": "xterm",
+            "TZ": "UTC",
+            "FASTCHAT_PASSWORD_FILE": str(self.folder / "password"),
+            "XDG_DATA_HOME": str(self.folder / "data"),
+            "HOME": str(self.folder),
+        }
+
+    def start(self, who: str, *arguments: str, tty: bool = False) -> Command:
+        command = Command.start({**self.environ, "FASTCHAT_PROFILE": str(self.folder / who)}, *arguments, tty=tty)
+        self.addCleanup(self._end, command)
+        return command
+
+    def _end(self, command: Command) -> Deferred[int] | None:
+        if command.ended.called:
+            return None
+        command.signal(signal.SIGKILL)
+        return command.ended
+
+    async def run_command(self, who: str, *arguments: str) -> tuple[int, str, str]:
+        command = self.start(who, *arguments)
+        command.close_stdin()
+        code = await command.ended
+        return code, command.out.decode(), command.err.decode()
+
+    async def join(self, *users: str) -> RunningNetwork:
+        network = await RunningNetwork.start(self)
+        for user in users:
+            code, out, err = await self.run_command(user, "join", network.running.link, "--as", user)
+            self.assertEqual(code, 0, err)
+            self.assertIn(f"Welcome, {user}", out)
+        return network
+
+    async def test_join_send_listen(self) -> None:
+        network = await self.join("alice", "bob")
+        for text in ("one", "two", "three"):
+            self.assertEqual(await self.run_command("alice", "send", "bob", text), (0, "", ""))
+        # What one `listen` did not print, the next one does: nothing is swallowed, nothing printed twice.
+        code, out, err = await self.run_command("bob", "listen", "--count", "1", "--for", "60")
+        self.assertEqual(code, 0, err)
+        self.assertIn("alice: one", out)
+        code, out, _ = await self.run_command("bob", "listen", "--json", "--count", "2", "--for", "60")
+        lines = [json.loads(line) for line in out.splitlines()]
+        self.assertEqual([line["text"] for line in lines], ["two", "three"])
+        self.assertEqual({"event", "from", "conversation", "text", "at", "id"} - set(lines[0]), set())
+        self.assertEqual((await self.run_command("bob", "listen", "--count", "1", "--for", "0.5"))[0], 75)
+        await network.no_sessions()
+
+    async def test_refusals(self) -> None:
+        network = await self.join("alice")
+        code, out, err = await self.run_command("other", "join", network.running.link, "--as", "alice")
+        self.assertEqual((code, out, err.count("\n")), (1, "", 1), err)
+        self.assertIn("taken", err)
+        self.assertFalse((self.folder / "other").exists(), "what was half made is gone")
+        code, _, err = await self.run_command("alice", "send", "nobody", "hi")
+        self.assertEqual(code, 1)
+        self.assertIn("nobody of this name", err)
+        code, _, err = await self.run_command("alice", "join", network.running.link, "--as", "alice")
+        self.assertEqual(code, 1)
+        self.assertIn("joined already", err)
+        other = Invite(network.invite.host, network.invite.port, b"x" * 32, network.invite.log_key, "token")
+        code, _, err = await self.run_command("dave", "join", str(other), "--as", "dave")
+        self.assertEqual((code, err.count("\n")), (1, 1), err)
+        self.assertIn("another certificate", err)
+
+    async def test_join_goes_on_where_it_stopped(self) -> None:
+        network = await RunningNetwork.start(self)
+        link = network.running.link
+        away = str(Invite("127.0.0.1", 1, network.invite.pin, network.invite.log_key, network.invite.token))
+        code, _, err = await self.run_command("alice", "join", away, "--as", "alice")
+        self.assertEqual(code, 75, err)
+        self.assertIn("kept", err)
+        pem = (self.folder / "alice" / "identity.pem").read_bytes()
+        code, _, err = await self.run_command("alice", "join", link, "--as", "alice")
+        self.assertEqual(code, 0, err)
+        self.assertEqual((self.folder / "alice" / "identity.pem").read_bytes(), pem)
+
+    async def test_a_second_device_of_the_account(self) -> None:
+        network = await self.join("alice", "bob")
+        pem = str(self.folder / "alice" / "identity.pem")
+        code, _, err = await self.run_command(
+            "laptop", "join", network.running.link, "--as", "alice", "--identity", pem
+        )
+        self.assertEqual(code, 0, err)
+        self.assertEqual((await self.run_command("bob", "send", "alice", "to both"))[0], 0)
+        for device in ("alice", "laptop"):
+            code, out, err = await self.run_command(device, "listen", "--count", "1", "--for", "60")
+            self.assertEqual(code, 0, err)
+            self.assertIn("bob: to both", out)
+
+    async def test_send_waits_gives_up_and_is_sent_later(self) -> None:
+        network = await self.join("alice", "bob")
+        await network.service.stopService()
+        network.service.stopService = lambda: None  # type: ignore[assignment, return-value]
+        code, _, err = await self.run_command("alice", "send", "bob", "later", "--timeout", "0.2")
+        self.assertEqual(code, 75, err)
+        self.assertIn("waits in the outbox", err)
+        waiting = self.start("alice", "send", "bob", "and this")
+        await waiting.until("trying again")
+        waiting.signal(signal.SIGINT)
+        self.assertEqual(await waiting.ended, 130)
+        _, out, _ = await self.run_command("alice", "history", "bob")
+        self.assertEqual(out.count("waiting"), 2)
+
+    async def test_send_through_the_process_that_is_connected(self) -> None:
+        await self.join("alice", "bob")
+        listening = self.start("alice", "listen", "--json")
+        bob = self.start("bob", "listen", "--json", "--count", "1")
+        self.assertEqual(await self.run_command("alice", "send", "bob", "through the other"), (0, "", ""))
+        self.assertEqual(await bob.ended, 0)
+        self.assertEqual(json.loads(bob.out)["text"], "through the other")
+        listening.signal(signal.SIGTERM)
+        self.assertEqual(await listening.ended, 143)
+
+    async def test_a_plain_chat_on_pipes(self) -> None:
+        await self.join("alice", "bob")
+        alice = self.start("alice", "chat", "bob")
+        alice.write("hello from a pipe\n/nonsense\n")
+        await alice.until("there is no command /nonsense")
+        alice.close_stdin()
+        self.assertEqual(await alice.ended, 0, alice.err)
+        self.assertNotIn(b"\x1b", alice.out)
+        bob = self.start("bob", "chat", "--plain")
+        await bob.until("alice: hello from a pipe")
+        bob.write("/msg alice\n/quit\n")
+        self.assertEqual(await bob.ended, 0, bob.err)
+        self.assertIn(b"alice: hello from a pipe", bob.out)
+
+    async def test_the_chat_on_a_terminal(self) -> None:
+        await self.join("alice", "bob")
+        alice = self.start("alice", "chat", "bob", tty=True)
+        await alice.until("bob")
+        bob = self.start("bob", "chat", "alice", tty=True)
+        await bob.until("alice")
+        alice.write("hello bob\r")
+        await bob.until("hello bob")
+        await alice.until("✓")
+        bob.write("/quit\r")
+        self.assertEqual(await bob.ended, 0)
+        alice.signal(signal.SIGTERM)
+        self.assertEqual(await alice.ended, 143)
+        self.assertIn(b"\x1b[?2004l", alice.out[-200:], "bracketed paste is off again: the terminal is as it was")
+        self.assertNotIn(b"Traceback", alice.out + bob.out)

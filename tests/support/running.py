@@ -12,8 +12,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding
 from fastchat_client.connection import Connection
 from fastchat_client.core import Core
 from fastchat_client.dial import Line, dial
@@ -27,7 +25,6 @@ from twisted.trial.unittest import TestCase
 
 from fastchat.config import Config, Database, Limits
 from fastchat.identity.invite import Invite, invite_digest
-from fastchat.identity.root import CONTEXT, RootKey
 from fastchat.protocols.wire import Assign, Assigned, DeviceKeys, Hello, Ready, ServiceAddress, Welcome
 from fastchat.services.network import NetworkService, Running
 from fastchat.services.operations import Status
@@ -158,20 +155,12 @@ class Caller:
             await line.ended
 
 
-class QuickRootKey(RootKey):
-    """Signs with the quick one of the two libraries. PKCS#1 v1.5 has one signature for one message, so it is the
-    same, byte for byte; `tests/test_identity_root.py` shows that."""
-
-    def sign(self, context: bytes, body: bytes) -> bytes:
-        key: Any = serialization.load_pem_private_key(self.to_pem(None), None)
-        return bytes(key.sign(CONTEXT + context + b"|" + body, padding.PKCS1v15(), hashes.SHA256()))
-
-
 class Member:
     """The real client: vault, core and connection, on one network."""
 
-    def __init__(self, network: RunningNetwork, user: str, random: Random) -> None:
+    def __init__(self, network: RunningNetwork, user: str, random: Random, login: str = "") -> None:
         self.user = user
+        self.root_number = sum(user.encode()) % 4
         self.host, self.port, self.pin = network.invite.host, network.invite.port, network.invite.pin
         self.services: Sequence[ServiceAddress] = ()
         self.service = ""
@@ -186,9 +175,10 @@ class Member:
         self._home = Path(tempfile.mkdtemp(prefix=f"{user}-", dir=network.config.home))
         self._key = os.urandom(32)
         vault = Vault.create(self._home / "vault.db", self._key)
-        root = QuickRootKey.load(root_key(hash(user) % 4).to_pem(None), None)
+        invite = network.invite
+        login = login or f"password of {user}"
         prepare_registration(
-            vault, user, root, network.invite.log_key, network.invite.token, f"password of {user}", 1_700_000_000_000
+            vault, user, root_key(self.root_number), invite.log_key, invite.token, login, 1_700_000_000_000
         )
         vault.close()
 

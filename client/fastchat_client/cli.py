@@ -1,4 +1,4 @@
-"""The `fastchat` command: what can be typed, how passwords are asked for, and what an error becomes.
+"""The `fastchat` command: what can be typed, and what an error becomes.
 
 Exit codes: 0 done, 1 refused, 2 wrong usage, 75 try later, 130 interrupted. An error that a person or the network can
 cause is one line on stderr; a traceback is a mistake of ours.
@@ -7,6 +7,7 @@ cause is one line on stderr; a traceback is a mistake of ours.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,13 +24,13 @@ from fastchat.identity.names import check_name
 from fastchat_client import once
 from fastchat_client.core import Core, check_text
 from fastchat_client.entrance import Stage
-from fastchat_client.messenger import load_identity, new_facts, prepare, unlock
+from fastchat_client.messenger import load_identity, new_facts, prepare
 from fastchat_client.once import TRY_LATER, NotYet, progress
-from fastchat_client.profile import NoProfile, Profile, ProfileInUse, default_directory, profiles_in
+from fastchat_client.opening import open_profile, read_password
+from fastchat_client.profile import NoProfile, Profile, ProfileInUse, default_directory
 from fastchat_client.running import INTERRUPTED, run
 from fastchat_client.terminal import render
 from fastchat_client.terminal.text import clean_line, clock, iso, json_line, look_of
-from fastchat_client.vault import Vault
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -294,76 +295,15 @@ def chat(who: str | None, plain: bool, profile_dir: Path | None, password_file: 
         return run(lambda running: talk(running, opened.profile, opened.vault, who), on_asyncio=not plain)
 
 
-# --- profiles and passwords ----------------------------------------------------------------------------------------
-
-
-class Opened:
-    """A profile and its vault, which is closed at the end."""
-
-    def __init__(self, profile: Profile, vault: Vault) -> None:
-        self.profile = profile
-        self.vault = vault
-
-    def __enter__(self) -> Opened:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.vault.close()
-
-
-def open_profile(directory: Path | None, password_file: Path | None) -> Opened:
-    """The profile that is meant, opened with its password. Raises `ConfigError` and `LoginFailed`."""
-    profile = Profile.load(directory) if directory else _choose()
-    if not profile.vault_path.exists():
-        raise NoProfile(f"{profile.directory} was never finished; type the join command again")
-    try:
-        vault = unlock(profile, read_password(password_file, profile.facts.user))
-    except LoginFailed:
-        raise LoginFailed(f"this is not the password of {profile.facts.user}; nothing was changed") from None
-    if not vault.whoami().user:
-        vault.close()
-        raise NoProfile(f"{profile.directory} was never finished; type the join command again")
-    return Opened(profile, vault)
-
-
-def _choose() -> Profile:
-    """Without --profile: the only one in the data folder, or the one that the person names."""
-    profiles = profiles_in(default_directory())
-    if len(profiles) == 1:
-        return profiles[0]
-    if not profiles:
-        raise NoProfile("there is no profile yet; make one: fastchat join LINK --as NAME")
-    names = [profile.facts.user for profile in profiles]
-    if not sys.stdin.isatty():
-        which = f"--profile {profiles[0].directory}"
-        raise NoProfile(f"there are several profiles ({', '.join(names)}); say which: {which}")
-    free = [profile.facts.user for profile in profiles if not profile.in_use()]
-    chosen = click.prompt("Who are you?", type=click.Choice(names), default=free[0] if free else names[0], err=True)
-    return next(profile for profile in profiles if profile.facts.user == chosen)
-
-
-def read_password(password_file: Path | None, user: str = "", twice: bool = False) -> str:
-    """From the file's first line, or typed without being shown; `twice` for a new one. Raises `ConfigError`."""
-    if password_file is not None:
-        try:
-            with password_file.open("rb") as file:
-                password = file.readline().decode().rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise ConfigError(f"the password file {password_file} cannot be read: {reason}") from None
-        if not password:
-            raise ConfigError(f"the password file {password_file} begins with an empty line")
-        return password
-    if not sys.stdin.isatty() and not os.path.exists("/dev/tty"):
-        raise ConfigError("there is nobody to ask for the password; give --password-file F")
-    label = f"Password of {user}" if user else "Choose a password" if twice else "Password"
-    return str(click.prompt(label, hide_input=True, confirmation_prompt=twice, err=True))
+# --- for people -----------------------------------------------------------------------------------------------------
 
 
 def _command(command: str, profile_dir: Path | None) -> str:
-    """What to type for this profile."""
+    """What to type for this profile, in the way in which this program was called."""
+    called = Path(sys.argv[0])
+    on_path = called.name != "fastchat" or shutil.which("fastchat") == str(called.absolute())
     given = profile_dir if profile_dir and "FASTCHAT_PROFILE" not in os.environ else None
-    return f"fastchat {command}" + (f" --profile {given}" if given else "")
+    return f"{'fastchat' if on_path else called} {command}" + (f" --profile {given}" if given else "")
 
 
 def _writable(text: str) -> str:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 from fastchat.errors import FastChatError
 from fastchat_client import commands
@@ -31,9 +31,10 @@ from fastchat_client.events import (
     State,
 )
 from fastchat_client.terminal import render
+from fastchat_client.terminal.interfaces import Mouth, Screen
 from fastchat_client.terminal.render import Line
 from fastchat_client.terminal.text import Look, clean_line
-from fastchat_client.vault import Contact, Conversation, HistoryItem, Whoami
+from fastchat_client.vault import Conversation
 
 HOLD_SECONDS = 3.0
 """How long an accepted message stays in the live region: long enough for the marks of somebody who is looking."""
@@ -47,54 +48,6 @@ REMEMBERED = 1000
 """Printed messages whose further states are still told."""
 
 _ORDER = (State.WAITING, State.ACCEPTED, State.DELIVERED, State.READ, State.FAILED)
-
-
-class Screen(Protocol):
-    """What shows the chat."""
-
-    live: bool
-    """Whether it has a live region; without one, each change of a message's state is printed."""
-
-    def show(self, line: Line) -> None:
-        """Print, for good."""
-
-    def redraw(self) -> None:
-        """The prompt, the live region or the status line may have changed."""
-
-    def end(self) -> None:
-        """The person wants to leave."""
-
-
-class Answers(Protocol):
-    """What the vault knows (`vault.Vault`)."""
-
-    def whoami(self) -> Whoami: ...
-
-    def history(self, conversation: str, limit: int = 100, before: str = "") -> list[HistoryItem]: ...
-
-    def conversations(self) -> list[Conversation]: ...
-
-    def contacts(self) -> list[Contact]: ...
-
-    def unread(self, conversation: str) -> int: ...
-
-
-class Mouth(Protocol):
-    """What one can do on the network (`messenger.Messenger`)."""
-
-    @property
-    def vault(self) -> Answers: ...
-
-    @property
-    def alarm_file(self) -> str: ...
-
-    def send(self, to: str, text: str) -> str: ...
-
-    def mark_read(self, conversation: str) -> None: ...
-
-    def accept_root(self, user: str) -> None: ...
-
-    def reconnect(self) -> None: ...
 
 
 @dataclass

@@ -1,6 +1,6 @@
 # What a newcomer types is `make run`; `make help` says the rest. Everything goes into .venv and $FASTCHAT_HOME (var/).
 
-.PHONY: help run test check lock clean
+.PHONY: help run test check bench lock clean
 .DEFAULT_GOAL := help
 
 FASTCHAT_HOME ?= var
@@ -19,6 +19,7 @@ help:
 	@echo 'make run     start the network: PostgreSQL, balancer and chat services, until Ctrl-C'
 	@echo 'make test    all tests, on a PostgreSQL of their own'
 	@echo 'make check   ruff, mypy and the floors (import-linter)'
+	@echo 'make bench   what the server costs under load: one table, in under 3 minutes'
 	@echo 'make lock    new requirements.lock and requirements-dev.lock from pyproject.toml'
 	@echo 'make clean   remove .venv and what tools left; the state in var/ stays'
 
@@ -34,6 +35,9 @@ check: $(DEVELOPMENT)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(RUNTIME)
+	@$(BIN)/python -m benchmarks
 
 # Exactly what the lock says, each file checked against its hashes. What has no wheel is built with the locked build
 # tools, which therefore come first; nothing is fetched for a build.

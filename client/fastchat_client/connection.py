@@ -39,8 +39,8 @@ ANSWER_SECONDS = 10.0
 FIRST_WAIT = 1.0
 WAIT = 30.0
 LONGEST_WAIT = 300.0
-"""DESIGN section 8: the first reconnect waits 0 to 1 s, the next 0 to 30 s, and then up to twice as long each time,
-to 5 min; full jitter, so that those who lost one service do not fall upon the next one together."""
+"""The first reconnect waits 0 to 1 s, the next 0 to 30 s, and then up to twice as long each time, to 5 min; full
+jitter, so that those who lost one service do not fall upon the next one together (docs/architecture.md)."""
 
 STEADY_SECONDS = 5.0
 """A session that lasted so long starts the waits afresh."""

@@ -97,6 +97,8 @@ class Peer:
         self.place = place
         self.exporter = exporter or os.urandom(32)
         self.challenge = challenge or os.urandom(32)
+        self.client: Any = None
+        """Its side of a password login that was begun."""
         self.binding = ChannelBinding(self.exporter, END_POINT)
         self._id = 0
         self._is_lost = False

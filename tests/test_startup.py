@@ -146,7 +146,7 @@ class StartupTest(TestCase):
         process, screen = await deferToThread(self.started, self.environ())
         link = (self.home / "invite").read_text().strip()
         self.assertEqual(screen.count(link), 2)
-        self.assertIn(f"fastchat join '{link}' --as alice", screen)
+        self.assertIn(f"fastchat join {link} --as alice", screen)
         self.assertIn("Only this machine can reach it", screen)
         self.assertIn(str(self.home), screen)
         operations = re.search(r"http://127\.0\.0\.1:\d+", screen)

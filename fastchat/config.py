@@ -46,7 +46,8 @@ class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Seconds, Meta(description="Deadline for one statement or batch; what misses it is answered with `busy`.")
     ] = 10.0
     connections: Annotated[
-        Count, Meta(description="Connections for reading and accounts; mail is written by one more and removed by another.")
+        Count,
+        Meta(description="Connections for reading and accounts; mail is written by one more and removed by another."),
     ] = 4
 
 

@@ -12,13 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastchat_client import messenger
-from fastchat_client.cli import run_cli
-from fastchat_client.history import Arrived, add_received
-from fastchat_client.outbox import compose_text
-from fastchat_client.password import Cost
-from fastchat_client.profile import Profile
-from fastchat_client.vault import Vault
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone
@@ -28,6 +21,13 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from fastchat.identity.invite import Invite
 from fastchat.identity.root import RootKey
+from fastchat_client import messenger
+from fastchat_client.cli import run_cli
+from fastchat_client.history import Arrived, add_received
+from fastchat_client.outbox import compose_text
+from fastchat_client.password import Cost
+from fastchat_client.profile import Profile
+from fastchat_client.vault import Vault
 from tests.support.keys import root_key
 from tests.support.running import RunningNetwork
 

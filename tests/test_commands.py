@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from fastchat_client import commands
-from fastchat_client.commands import CommandError, completions, help_lines, run_line
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.errors import FastChatError, NameNotAllowed
+from fastchat_client import commands
+from fastchat_client.commands import CommandError, completions, help_lines, run_line
 
 
 class Recorder:

@@ -8,18 +8,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fastchat_client.connection import (
-    AVOID_SECONDS,
-    FIRST_WAIT,
-    LONGEST_WAIT,
-    STEADY_SECONDS,
-    WAIT,
-    Connection,
-    is_final,
-    longest_wait,
-)
-from fastchat_client.dial import EXPORTER_LABEL, Line, dial
-from fastchat_client.events import Connected, Connecting, Disconnected, Event, Notice
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -59,6 +47,18 @@ from fastchat.protocols.wire import (
     encode,
 )
 from fastchat.services.certificate import Secrets, open_secrets
+from fastchat_client.connection import (
+    AVOID_SECONDS,
+    FIRST_WAIT,
+    LONGEST_WAIT,
+    STEADY_SECONDS,
+    WAIT,
+    Connection,
+    is_final,
+    longest_wait,
+)
+from fastchat_client.dial import EXPORTER_LABEL, Line, dial
+from fastchat_client.events import Connected, Connecting, Disconnected, Event, Notice
 
 reactor: Any = installed
 

@@ -5,6 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from msgspec import Raw
+from twisted.trial.unittest import SynchronousTestCase
+
+from fastchat.identity.links import DeviceIdentity, device_id
 from fastchat_client.content import (
     Content,
     Delivered,
@@ -21,12 +27,6 @@ from fastchat_client.content import (
     write_plain,
 )
 from fastchat_client.unreadable import Reason, Unreadable
-from hypothesis import given, settings
-from hypothesis import strategies as some
-from msgspec import Raw
-from twisted.trial.unittest import SynchronousTestCase
-
-from fastchat.identity.links import DeviceIdentity, device_id
 
 
 def device(user: str, number: int) -> DeviceIdentity:

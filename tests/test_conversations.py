@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastchat_client.core import MAX_TEXT
-
 from tests.support.joined import JoinedTest, Person
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from fastchat_client.events import MessageReceived
-
 from fastchat.protocols import wire
+from fastchat_client.events import MessageReceived
 from tests.support.conversation import Killed, Person, Scene, SceneTest
 
 SCRIPT: list[tuple[str, str]] = [

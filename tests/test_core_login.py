@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 
 import msgspec
-from fastchat_client.entrance import Enrolment, from_wire
-from fastchat_client.events import Connected
-from fastchat_client.joining import change_invite
 from msgspec import UNSET, Raw
 
 from fastchat.errors import (
@@ -25,6 +22,9 @@ from fastchat.errors import (
 )
 from fastchat.identity.root import RootKey
 from fastchat.protocols import wire
+from fastchat_client.entrance import Enrolment, from_wire
+from fastchat_client.events import Connected
+from fastchat_client.joining import change_invite
 from tests.support.conversation import Person, SceneTest
 from tests.support.keys import root_key
 

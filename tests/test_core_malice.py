@@ -6,13 +6,13 @@ import os
 from typing import Any
 
 import msgspec
-from fastchat_client.events import MessageReceived
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
 from fastchat.protocols import wire
 from fastchat.protocols.wire import ServerMessage, Signed
+from fastchat_client.events import MessageReceived
 from tests.support.conversation import Person, SceneTest
 
 SETTINGS = settings(

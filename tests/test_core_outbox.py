@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from fastchat_client.events import MessageState, State
-from fastchat_client.outbox import compose_text
-
 from fastchat.errors import Busy, Internal, MailboxFull, RateLimited, UnknownDevice
 from fastchat.protocols import wire
+from fastchat_client.events import MessageState, State
+from fastchat_client.outbox import compose_text
 from tests.support.conversation import SceneTest
 
 

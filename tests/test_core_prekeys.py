@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from fastchat_client.prekeeping import ONE_TIME_KEYS
-
 from fastchat.protocols import wire
+from fastchat_client.prekeeping import ONE_TIME_KEYS
 from tests.support.conversation import DAY, Person, SceneTest
 from tests.support.keys import root_key
 

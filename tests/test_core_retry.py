@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fastchat_client.content import Resent, Retry, Text, encode_content
-from fastchat_client.events import MessageReceived, MessageUnreadable
 from msgspec import Raw
 
 from fastchat.protocols import wire
+from fastchat_client.content import Resent, Retry, Text, encode_content
+from fastchat_client.events import MessageReceived, MessageUnreadable
 from tests.support.conversation import DAY, Person, SceneTest
 from tests.support.keys import root_key
 from tests.support.network import Mail

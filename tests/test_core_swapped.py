@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from fastchat_client.events import MessageReceived, MessageUnreadable, Notice
 from msgspec import Raw
 
 from fastchat.protocols import wire
+from fastchat_client.events import MessageReceived, MessageUnreadable, Notice
 from tests.support.conversation import SceneTest
 from tests.support.keys import root_key
 from tests.support.network import Device

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fastchat_client.events import LogAlarm, MessageHeld, Notice, RootChanged, State
 
 from fastchat.identity.keylog import sign_checkpoint
 from fastchat.identity.links import sign_add_device, sign_genesis
 from fastchat.protocols import wire
 from fastchat.protocols.wire import Signed
+from fastchat_client.events import LogAlarm, MessageHeld, Notice, RootChanged, State
 from tests.support.conversation import DAY, Person, SceneTest
 from tests.support.keys import root_key
 

@@ -10,11 +10,11 @@ from random import Random
 import psycopg2
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from fastchat_client.events import State
-from fastchat_client.password import Cost, login_password
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from fastchat_client.events import State
+from fastchat_client.password import Cost, login_password
 from tests.support.keys import root_key
 from tests.support.running import Member, RunningNetwork, all_of, until
 

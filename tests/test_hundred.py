@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from random import Random
 
-from fastchat_client.events import State
 from twisted.trial.unittest import TestCase
 
+from fastchat_client.events import State
 from tests.support.running import Member, RunningNetwork, all_of, later, until
 
 HUNDRED = 100

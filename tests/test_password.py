@@ -8,6 +8,13 @@ import hmac
 from typing import Any
 
 from argon2.low_level import Type, hash_secret_raw
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from scramp import ScramException, ScramMechanism  # type: ignore[import-untyped]
+from twisted.trial.unittest import SynchronousTestCase
+
+from fastchat.errors import FastChatError, LoginFailed, TrustError
+from fastchat.protocols.wire import ScramVerifier
 from fastchat_client.password import (
     RECOMMENDED,
     SCRAM_SALT_SIZE,
@@ -17,13 +24,6 @@ from fastchat_client.password import (
     login_password,
     scram_verifier,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as some
-from scramp import ScramException, ScramMechanism  # type: ignore[import-untyped]
-from twisted.trial.unittest import SynchronousTestCase
-
-from fastchat.errors import FastChatError, LoginFailed, TrustError
-from fastchat.protocols.wire import ScramVerifier
 
 CHEAP = Cost(time=1, memory_kib=8, lanes=1)
 LOG_KEY = bytes(range(32))

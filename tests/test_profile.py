@@ -8,12 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fastchat_client.password import Cost
-from fastchat_client.profile import Facts, NoProfile, Profile, ProfileInUse, profiles_in, write_whole
 from twisted.trial.unittest import TestCase
 
 from fastchat.errors import ConfigError
 from fastchat.protocols.wire import ServiceAddress
+from fastchat_client.password import Cost
+from fastchat_client.profile import Facts, NoProfile, Profile, ProfileInUse, profiles_in, write_whole
 
 
 def facts(user: str = "alice") -> Facts:

@@ -15,10 +15,6 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
-from fastchat_client import content, ratchet
-from fastchat_client.password import ScramLogin, login_password, scram_verifier
-from fastchat_client.ratchet import SealPrivate
-from fastchat_client.unreadable import Reason
 from msgspec import inspect
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -30,6 +26,10 @@ from fastchat.identity import links, login, prekeys
 from fastchat.identity.invite import Invite
 from fastchat.identity.keylog import Frontier, leaf, split, verify_checkpoint
 from fastchat.protocols import session, wire
+from fastchat_client import content, ratchet
+from fastchat_client.password import ScramLogin, login_password, scram_verifier
+from fastchat_client.ratchet import SealPrivate
+from fastchat_client.unreadable import Reason
 from tests.support import protocol_examples
 from tests.support.protocol_examples import DOCUMENT, Line
 

@@ -5,6 +5,14 @@ from __future__ import annotations
 import random
 
 import vodozemac
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from twisted.trial.unittest import SynchronousTestCase
+
+from fastchat.errors import ConfigError, SignatureInvalid
+from fastchat.identity import prekeys
+from fastchat.identity.links import DeviceIdentity
+from fastchat.protocols.wire import Bundle, DeviceKeys, Signed
 from fastchat_client import ratchet
 from fastchat_client.ratchet import (
     DeviceAccount,
@@ -16,14 +24,6 @@ from fastchat_client.ratchet import (
     seal,
 )
 from fastchat_client.unreadable import Reason, Unreadable
-from hypothesis import given, settings
-from hypothesis import strategies as some
-from twisted.trial.unittest import SynchronousTestCase
-
-from fastchat.errors import ConfigError, SignatureInvalid
-from fastchat.identity import prekeys
-from fastchat.identity.links import DeviceIdentity
-from fastchat.protocols.wire import Bundle, DeviceKeys, Signed
 from tests.support.ratchets import KEY, Device, TwoDevices
 
 PAIR = (Device("alice"), Device("bob"))

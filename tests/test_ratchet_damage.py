@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from fastchat_client.ratchet import body_from_wire, body_to_wire
-from fastchat_client.unreadable import Reason, Unreadable
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
 
+from fastchat_client.ratchet import body_from_wire, body_to_wire
+from fastchat_client.unreadable import Reason, Unreadable
 from tests.support.ratchets import Device, TwoDevices, sealed_for
 
 

@@ -10,6 +10,16 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+from prompt_toolkit.data_structures import Size
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output.vt100 import Vt100_Output
+from twisted.internet import reactor as installed
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
 from fastchat_client.commands import CommandError
 from fastchat_client.events import (
     Connected,
@@ -33,15 +43,6 @@ from fastchat_client.terminal.render import Line
 from fastchat_client.terminal.talk import HOLD_SECONDS, LIVE_LINES, Talk
 from fastchat_client.terminal.text import Look, clean, clean_line, clock, iso, json_line, look_of, moment
 from fastchat_client.vault import Contact, Conversation, HistoryItem, Whoami
-from hypothesis import given
-from hypothesis import strategies as st
-from prompt_toolkit.data_structures import Size
-from prompt_toolkit.input import create_pipe_input
-from prompt_toolkit.output.vt100 import Vt100_Output
-from twisted.internet import reactor as installed
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 AT = "2026-11-22T11:59:00Z"

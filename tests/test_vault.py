@@ -6,14 +6,14 @@ import os
 import stat
 from pathlib import Path
 
+from twisted.trial.unittest import TestCase
+
+from fastchat.errors import ConfigError, LoginFailed
 from fastchat_client import history
 from fastchat_client.events import State
 from fastchat_client.history import Arrived
 from fastchat_client.outbox import Outbox, compose_text
 from fastchat_client.vault import SCHEMA_VERSION, Vault, fingerprint, split_id
-from twisted.trial.unittest import TestCase
-
-from fastchat.errors import ConfigError, LoginFailed
 
 KEY = b"k" * 32
 ME = "a" * 32

@@ -49,10 +49,13 @@ Converse = Callable[[LineShell, str], Conversation]
 class _Refused:
     """The conversation with a connection over a limit: none."""
 
-    def __init__(self, shell: LineShell, error: LimitError, reactor: Any) -> None:
-        shell.send(error_from(error))
-        shell.close()
+    def __init__(self, shell: LineShell, reactor: Any) -> None:
+        self._shell = shell
         self._abort = reactor.callLater(CLOSE_SECONDS, shell.abort)
+
+    def say(self, error: LimitError) -> None:
+        self._shell.send(error_from(error))
+        self._shell.close()
 
     def received(self, message: ClientMessage) -> None: ...
 
@@ -85,7 +88,9 @@ class _Connection:
         try:
             self._node.addresses.connected(self._address)
         except LimitError as error:
-            self._conversation = _Refused(shell, error, self._node.reactor)
+            # Before it says anything: what is written before the handshake makes the transport report at once.
+            self._conversation = refused = _Refused(shell, self._node.reactor)
+            refused.say(error)
         else:
             self._counted = True
             self._conversation = self._converse(shell, self._address)

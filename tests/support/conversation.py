@@ -14,16 +14,16 @@ import os
 from pathlib import Path
 from typing import TypeVar
 
-from fastchat_client.core import Core
-from fastchat_client.entrance import Enrolment
-from fastchat_client.events import Event, MessageState, State
-from fastchat_client.joining import prepare_enrolment, prepare_registration
-from fastchat_client.vault import Vault
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from fastchat.identity.root import RootKey
 from fastchat.protocols import wire
+from fastchat_client.core import Core
+from fastchat_client.entrance import Enrolment
+from fastchat_client.events import Event, MessageState, State
+from fastchat_client.joining import prepare_enrolment, prepare_registration
+from fastchat_client.vault import Vault
 from tests.support.keys import root_key
 from tests.support.network import INVITE, Line, Network
 

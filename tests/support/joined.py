@@ -24,13 +24,6 @@ from random import Random
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fastchat_client.connection import Connection
-from fastchat_client.core import Core
-from fastchat_client.dial import Line
-from fastchat_client.entrance import Enrolment
-from fastchat_client.events import Connected, Disconnected, Event, MessageReceived, MessageUnreadable
-from fastchat_client.joining import prepare_enrolment, prepare_registration
-from fastchat_client.vault import Vault
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -44,6 +37,13 @@ from fastchat.placement import Placement
 from fastchat.protocols.line import LineShell, Turn
 from fastchat.protocols.wire import ServiceAddress, decode_client_message
 from fastchat.store.memory import MemoryStore
+from fastchat_client.connection import Connection
+from fastchat_client.core import Core
+from fastchat_client.dial import Line
+from fastchat_client.entrance import Enrolment
+from fastchat_client.events import Connected, Disconnected, Event, MessageReceived, MessageUnreadable
+from fastchat_client.joining import prepare_enrolment, prepare_registration
+from fastchat_client.vault import Vault
 from tests.support.away import AwayStore
 from tests.support.delivery import now
 from tests.support.joined_services import BALANCER, HOST, SERVICES, Question, Service, SessionOwner, never

@@ -16,10 +16,6 @@ from random import Random
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fastchat_client import ratchet
-from fastchat_client.content import Text, TreeHead, encode_content, write_plain
-from fastchat_client.password import ScramLogin, login_password, scram_verifier
-from fastchat_client.ratchet import DeviceAccount, SealPrivate
 from msgspec import Raw
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -42,6 +38,10 @@ from fastchat.protocols.balancer import BalancerSession
 from fastchat.protocols.session import Session
 from fastchat.protocols.wire import DeviceKeys, Recipient, ServiceAddress, Signed
 from fastchat.store.memory import MemoryStore
+from fastchat_client import ratchet
+from fastchat_client.content import Text, TreeHead, encode_content, write_plain
+from fastchat_client.password import ScramLogin, login_password, scram_verifier
+from fastchat_client.ratchet import DeviceAccount, SealPrivate
 from tests.support.keys import root_key
 
 DOCUMENT = Path(fastchat.protocols.__file__).with_name("PROTOCOL.md")

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from twisted.trial.unittest import SynchronousTestCase
+
+from fastchat.identity import prekeys
+from fastchat.identity.prekeys import SealKey
+from fastchat.protocols.wire import Bundle, Signed
 from fastchat_client.ratchet import (
     SUITE,
     Decrypted,
@@ -16,11 +21,6 @@ from fastchat_client.ratchet import (
     seal,
 )
 from fastchat_client.unreadable import Reason, Unreadable
-from twisted.trial.unittest import SynchronousTestCase
-
-from fastchat.identity import prekeys
-from fastchat.identity.prekeys import SealKey
-from fastchat.protocols.wire import Bundle, Signed
 
 KEY = bytes(range(32))
 """Of the pickles."""

@@ -12,12 +12,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fastchat_client.connection import Connection
-from fastchat_client.core import Core
-from fastchat_client.dial import Line, dial
-from fastchat_client.events import Connected, Event, MessageReceived, MessageState, State
-from fastchat_client.joining import prepare_registration
-from fastchat_client.vault import Vault
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.python.filepath import FilePath
@@ -27,9 +21,16 @@ from fastchat.config import Config, Database, Limits
 from fastchat.identity.invite import Invite, invite_digest
 from fastchat.protocols.wire import Assign, Assigned, DeviceKeys, Hello, Ready, ServiceAddress, Welcome
 from fastchat.services.network import NetworkService, Running
+from fastchat.services.node import Node
 from fastchat.services.operations import Status
 from fastchat.store import Account, Device
 from fastchat.store.postgres import PostgresStore
+from fastchat_client.connection import Connection
+from fastchat_client.core import Core
+from fastchat_client.dial import Line, dial
+from fastchat_client.events import Connected, Event, MessageReceived, MessageState, State
+from fastchat_client.joining import prepare_registration
+from fastchat_client.vault import Vault
 from tests.support.keys import root_key
 from tests.support.people import OwnDevice, verifier_of
 from tests.support.postgres import fresh_database
@@ -68,6 +69,11 @@ class RunningNetwork:
     invite: Invite
 
     @property
+    def node(self) -> Node:
+        assert self.service._node is not None
+        return self.service._node
+
+    @property
     def status(self) -> Status:
         return self.service.status()
 
@@ -86,6 +92,7 @@ class RunningNetwork:
         listening, chat._listening = chat._listening, None
         assert listening is not None
         chat._node.placement.remove(chat.name)
+        chat._ticking.stop()
         await listening.stopListening()
         for session in list(chat._open):
             session._pipe.abort()

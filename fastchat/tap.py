@@ -43,12 +43,13 @@ LOG_FILES = 5
 class Options(TwistedOptions):
     """What `twistd fastchat --help` says: there is nothing to choose on the command line."""
 
-    synopsis = "Usage: twistd [twistd's options] fastchat"
-    longdesc = """Runs a FastChat network: PostgreSQL, a balancer and its chat services, in this process.
-
-        Environment: FASTCHAT_HOME is the folder that everything is kept in (default: var). FASTCHAT_PORT is the
-        balancer's port (default: 7400); the chat services take the ones after it, and operations the one 80 after
-        it. FASTCHAT_CONFIG names a fastchat.toml; `python -m fastchat.config` prints one with every key."""
+    synopsis = ""
+    longdesc = (
+        "Runs a FastChat network: PostgreSQL, a balancer and its chat services, in this process. Environment: "
+        "FASTCHAT_HOME is the folder that everything is kept in (default: var). FASTCHAT_PORT is the balancer's port "
+        "(default: 7400); the chat services take the ones after it, and operations the one 80 after it. "
+        "FASTCHAT_CONFIG names a fastchat.toml; `python -m fastchat.config` prints one with every key."
+    )
 
 
 class FastChat(NetworkService):

@@ -7,7 +7,6 @@ import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -234,4 +233,4 @@ async def all_of(coroutines: Sequence[Any]) -> list[Any]:
 
 
 def later(reactor: Any, seconds: float) -> Deferred[None]:
-    return deferLater(reactor, seconds, partial(int))  # type: ignore[return-value]
+    return deferLater(reactor, seconds)

@@ -74,7 +74,6 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
         "power-of-two-choices": power_of_two_choices,
     }
 )
-DEFAULT_STRATEGY = "least-connections"
 
 
 # --- bookkeeping -----------------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ class StoreTests(Base):
         self.assertEqual(await store.one_time_keys(rows.device("alice").device), 0)
         self.assertEqual(await store.mailbox_size(rows.device("alice").device), 0)
         self.assertEqual(await store.mailbox(rows.device("alice").device, [], 10), [])
-        self.assertEqual((await store.log_size(), await store.log_leaves(0, 10)), (0, []))
+        self.assertEqual(await store.log_leaves(0, 10), [])
         await self.refused(UnknownDevice, store.publish(rows.device("alice").device, rows.keys("alice")))
 
     async def test_names_that_nobody_can_have_are_unknown(self) -> None:
@@ -98,7 +98,7 @@ class StoreTests(Base):
         arguments = (rows.account("alice"), other, [signed("x")], rows.keys("x"), [rows.leaf("x")], INVITE)
         await self.refused(NameTaken, store.register(*arguments))
         self.assertIsNone(await store.device(other.device))
-        self.assertEqual(await store.log_size(), 2)
+        self.assertEqual(len(await store.log_leaves(0, 10_000)), 2)
 
     async def test_a_device_is_taken_once_and_then_nothing_was_written(self) -> None:
         store = await self.make_store(CONFIG)
@@ -108,7 +108,7 @@ class StoreTests(Base):
         arguments = (rows.account("bob"), taken, [signed("x")], rows.keys("x"), [rows.leaf("x")], INVITE)
         await self.refused(DeviceTaken, store.register(*arguments))
         self.assertIsNone(await store.account("bob"))
-        self.assertEqual((await store.links(["bob"]), await store.log_size()), ({}, 2))
+        self.assertEqual((await store.links(["bob"]), len(await store.log_leaves(0, 10_000))), ({}, 2))
         await register(store, "bob")  # the invite's second use is still there
 
     async def test_invites(self) -> None:
@@ -132,7 +132,7 @@ class StoreTests(Base):
             await self.refused(ChainInvalid, store.add_device(second, wrong, link, rows.keys("second"), leaf))
         await self.refused(UnknownUser, store.add_device(rows.device("bob"), 0, link, rows.keys("b"), leaf))
         await self.refused(DeviceTaken, store.add_device(first, 2, link, rows.keys("second"), leaf))
-        self.assertEqual(await store.log_size(), 2)
+        self.assertEqual(len(await store.log_leaves(0, 10_000)), 2)
         await store.add_device(second, 2, link, rows.keys("second"), leaf)
         self.assertEqual(await store.devices(["alice"]), {"alice": [first, second]})
         self.assertEqual((await store.links(["alice"]))["alice"][2:], [link])

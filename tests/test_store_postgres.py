@@ -81,7 +81,7 @@ class ConcurrencyTests(DatabaseTestCase):
         calls = [register(stores[number % 2], f"user{number}") for number in range(20)]
         self.assertEqual(await self.outcomes(calls, InviteInvalid), 10)
         leaves = await stores[0].log_leaves(0, 1000)
-        self.assertEqual((len(leaves), len(set(leaves)), await stores[1].log_size()), (20, 20, 20))
+        self.assertEqual((len(leaves), len(set(leaves))), (20, 20))
         users = {rows.leaf(f"user{number}", 0): rows.leaf(f"user{number}", 1) for number in range(20)}
         self.assertEqual([users[first] for first in leaves[::2]], leaves[1::2])
 
@@ -89,7 +89,7 @@ class ConcurrencyTests(DatabaseTestCase):
         stores = await self.two_stores(uses=None)
         calls = [register(store, "alice") for store in stores * 4]
         self.assertEqual(await self.outcomes(calls, NameTaken), 1)
-        self.assertEqual(await stores[0].log_size(), 2)
+        self.assertEqual(len(await stores[0].log_leaves(0, 10_000)), 2)
 
     async def test_a_one_time_key_is_given_to_one(self) -> None:
         stores = await self.two_stores(uses=None)

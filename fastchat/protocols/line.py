@@ -102,12 +102,9 @@ class LineShell(LineReceiver):
 
     def send(self, message: Any) -> None:
         """Put a message on its way; it is written at the end of this turn, in order. Nothing once closed."""
-        self.send_line(encode(message))
-
-    def send_line(self, line: bytes) -> None:
-        """As `send`, for a line that is encoded already."""
         if not self._open or self._closing:
             return
+        line = encode(message)
         if not self._lines and self.is_writable:
             self._turn.add(self)
         self._lines.append(line)
@@ -190,8 +187,6 @@ class Pipe(Protocol):
     is_writable: bool
 
     def send(self, message: Any) -> None: ...
-
-    def send_line(self, line: bytes) -> None: ...
 
     def close(self) -> None: ...
 

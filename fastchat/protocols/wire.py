@@ -12,7 +12,7 @@ examples, for people who write a client in another language.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
@@ -380,8 +380,6 @@ ServerMessage = (
 
 
 # --- the codec -----------------------------------------------------------------------------------------------------
-
-AnyMessage = TypeVar("AnyMessage")
 
 encode = msgspec.json.Encoder().encode
 """A message as the bytes of its line, without the line's end. Never fails for the Structs of this module."""

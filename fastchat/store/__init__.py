@@ -59,7 +59,7 @@ class Waiting(NamedTuple):
     """One message waiting in a device's mailbox."""
 
     message: int
-    """The row's number: names the row to `delete`; says nothing about order between senders."""
+    """The row's number: names the row to `delete_mail`; says nothing about order between senders."""
     user: str
     device: str
     n: int
@@ -135,8 +135,6 @@ class Store(Protocol):
 
     async def log_leaves(self, start: int, limit: int) -> Sequence[bytes]:
         """Leaves `start` (from 0) onwards, at most `limit`, in order, without a gap."""
-
-    async def log_size(self) -> int: ...
 
     # --- mailboxes -------------------------------------------------------------------------------------------
 

@@ -190,10 +190,6 @@ class MemoryStore:
         self._check_available()
         return self._log[start : start + limit]
 
-    async def log_size(self) -> int:
-        self._check_available()
-        return len(self._log)
-
     # --- mailboxes -------------------------------------------------------------------------------------------
 
     async def store_mail(self, batch: Sequence[Mail]) -> Sequence[Stored]:

@@ -46,7 +46,7 @@ _ADD_DEVICE, _DEVICE, _DEVICES, _LOCK_DEVICE = (
 _PUT_PREKEY, _BUNDLES = query("put_prekey"), query("bundles")
 _ADD_ONE_TIME, _DROP_ONE_TIME = query("add_one_time_keys"), query("drop_old_one_time_keys")
 _COUNT_ONE_TIME, _CLAIM_ONE_TIME = query("count_one_time_keys"), query("claim_one_time_keys")
-_APPEND_LEAVES, _LOG_LEAVES, _LOG_SIZE = query("append_leaves"), query("log_leaves"), query("log_size")
+_APPEND_LEAVES, _LOG_LEAVES = query("append_leaves"), query("log_leaves")
 _STORE_MAIL, _PREPARE_STORE_MAIL = query("store_mail"), query("prepare_store_mail")
 _DELETE_MAIL = query("delete_mail")
 _MAILBOX, _MAILBOX_SIZE, _WAITING = query("mailbox"), query("mailbox_size"), query("waiting")
@@ -245,10 +245,6 @@ class PostgresStore:
 
     async def log_leaves(self, start: int, limit: int) -> Sequence[bytes]:
         return [bytes(leaf) for (leaf,) in await self._rows(_LOG_LEAVES, {"start": start, "limit": limit})]
-
-    async def log_size(self) -> int:
-        [(size,)] = await self._rows(_LOG_SIZE)
-        return int(size)
 
     # --- mailboxes -------------------------------------------------------------------------------------------
 

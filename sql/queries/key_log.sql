@@ -12,6 +12,3 @@ from head cross join unnest(%(leaves)s::bytea[]) with ordinality as leaves (leaf
 
 -- name: log_leaves
 select leaf from key_log where position >= %(start)s and position < %(start)s + %(limit)s order by position;
-
--- name: log_size
-select size from key_log_size;

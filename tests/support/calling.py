@@ -107,9 +107,7 @@ class Peer:
     # --- fastchat.protocols.line.Pipe
 
     def send(self, message: Any) -> None:
-        self.send_line(wire.encode(message))
-
-    def send_line(self, line: bytes) -> None:
+        line = wire.encode(message)
         assert b"\n" not in line
         assert len(line) <= wire.MAX_LINE
         if not self.is_closed:

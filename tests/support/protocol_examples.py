@@ -184,10 +184,7 @@ class Connection:
     # --- fastchat.protocols.line.Pipe
 
     def send(self, message: wire.ServerMessage) -> None:
-        self.send_line(wire.encode(message))
-
-    def send_line(self, line: bytes) -> None:
-        self.lines.append(Line("S", line))
+        self.lines.append(Line("S", wire.encode(message)))
 
     def close(self) -> None: ...
 

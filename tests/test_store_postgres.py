@@ -26,7 +26,7 @@ from tests.support.postgres import cluster, fresh_database
 from tests.support.rows import INVITE, mail, register
 
 CONFIG = Config(home=Path("unused"))
-HASTY = Config(home=Path("unused"), database=Database(statement_seconds=0.3, connect_seconds=0.3, connections=2))
+HASTY = Config(home=Path("unused"), database=Database(statement_seconds=1.0, connect_seconds=1.0, connections=2))
 
 
 class DatabaseTestCase(TestCase):

@@ -187,7 +187,8 @@ def _judge(ending: Ending, state: str, reason: str) -> None:
     if state in _DONE:
         ending(0)
     elif state == State.FAILED:
-        ending(RequestError(f"the message was refused: {reason.rstrip('.')}; it stays in the history, marked as not sent"))
+        why = reason.rstrip(".")
+        ending(RequestError(f"the message was refused: {why}; it stays in the history, marked as not sent"))
 
 
 def _reason(vault: Vault, to: str, message_id: str) -> str:

@@ -34,16 +34,11 @@ from fastchat.identity.keylog import leaf
 from fastchat.identity.links import DeviceIdentity, extend, replay
 from fastchat.identity.names import check_name
 from fastchat.identity.root import CONTEXT
+from fastchat.identity.scram import CHANNEL_BINDING, MECHANISM, SCRAM_ITERATIONS, SCRAM_SALT_SIZE
 from fastchat.protocols import wire
 from fastchat.protocols.wire import DeviceKeys, ScramVerifier
 from fastchat.store import Account, Device, Store
 
-MECHANISM = "SCRAM-SHA-256-PLUS"
-CHANNEL_BINDING = "tls-server-end-point"
-SCRAM_SALT_SIZE = 32
-SCRAM_ITERATIONS = 4096
-"""Of every verifier: made-up ones must look like all others. More rounds would add nothing to the Argon2id that the
-client has put the password through."""
 _MECHANISM = ScramMechanism(MECHANISM)
 _NOBODY = ScramVerifier(bytes(SCRAM_SALT_SIZE), SCRAM_ITERATIONS, bytes(32), bytes(32))
 
@@ -162,6 +157,7 @@ class Accounts:
         account = None
         with suppress(NameNotAllowed):  # such a name is one more that nobody has
             account = await self._store.account(check_name(user))
+        # Made for everybody, so that the time it takes tells nothing either.
         made_up = self._made_up(user)
         return (made_up, False) if account is None else (account.verifier, True)
 

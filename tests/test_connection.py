@@ -47,6 +47,7 @@ from fastchat.protocols.wire import (
     encode,
 )
 from fastchat.services.certificate import Secrets, open_secrets
+from fastchat.services.listening import channel_binding
 from fastchat_client.connection import (
     AVOID_SECONDS,
     FIRST_WAIT,
@@ -57,7 +58,7 @@ from fastchat_client.connection import (
     is_final,
     longest_wait,
 )
-from fastchat_client.dial import EXPORTER_LABEL, Line, dial
+from fastchat_client.dial import Line, dial
 from fastchat_client.events import Connected, Connecting, Disconnected, Event, Notice
 
 reactor: Any = installed
@@ -488,7 +489,7 @@ class ServerEnd:
 
     def received(self, message: Any) -> None:
         assert self.shell is not None
-        self.exporter = self.shell.transport.getHandle().export_keying_material(EXPORTER_LABEL, 32)
+        self.exporter = channel_binding(self.shell).exporter
         self.heard.append(message)
         self.answer(self, message)
 

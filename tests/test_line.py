@@ -154,6 +154,14 @@ class LineCase(SynchronousTestCase):
         self.assertTrue(self.transport.disconnecting)
         self.assertEqual(self.owner.messages, [])
 
+    def test_what_comes_after_the_end_is_thrown_away(self) -> None:
+        self.shell.dataReceived(b"x\n")
+        self.shell.close()
+        for _ in range(3):
+            self.shell.dataReceived(b"x\n" * 1000)
+        self.assertEqual(len(self.owner.errors), 1)
+        self.assertEqual(self.shell.clearLineBuffer(), b"")
+
     def test_after_the_connection_is_lost_sending_is_quiet(self) -> None:
         self.shell.connectionLost()
         self.assertTrue(self.owner.is_lost)

@@ -14,10 +14,10 @@ from scramp import ScramException, ScramMechanism  # type: ignore[import-untyped
 from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.errors import FastChatError, LoginFailed, TrustError
+from fastchat.identity.scram import CHANNEL_BINDING, MECHANISM, SCRAM_SALT_SIZE
 from fastchat.protocols.wire import ScramVerifier
 from fastchat_client.password import (
     RECOMMENDED,
-    SCRAM_SALT_SIZE,
     Cost,
     ScramLogin,
     local_secrets,
@@ -88,7 +88,7 @@ def server(verifier: ScramVerifier = VERIFIER, end_point: bytes = END_POINT) -> 
     def account(user: str) -> tuple[bytes, bytes, bytes, int]:
         return verifier.salt, verifier.stored_key, verifier.server_key, verifier.iterations
 
-    return ScramMechanism("SCRAM-SHA-256-PLUS").make_server(account, ("tls-server-end-point", end_point))
+    return ScramMechanism(MECHANISM).make_server(account, (CHANNEL_BINDING, end_point))
 
 
 class Scram(SynchronousTestCase):

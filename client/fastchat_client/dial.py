@@ -21,12 +21,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fastchat.errors import CertificateMismatch, FastChatError, ProtocolError, Unreachable
-from fastchat.identity.login import EXPORTER_SIZE, ChannelBinding
+from fastchat.identity.login import EXPORTER_LABEL, EXPORTER_SIZE, ChannelBinding
 from fastchat.protocols.line import LineShell, Turn
 from fastchat.protocols.wire import MAX_LINE, ServerMessage, decode_server_message
-
-EXPORTER_LABEL = b"EXPORTER-Channel-Binding"
-"""RFC 9266 section 2; its context is the empty string, which in TLS 1.3 is the same as none (RFC 8446 section 7.5)."""
 
 DIAL_SECONDS = 10.0
 """For the name, the TCP connection and the handshake together."""

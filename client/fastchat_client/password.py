@@ -22,14 +22,9 @@ from scramp import ScramClient, ScramException, ScramMechanism  # type: ignore[i
 
 from fastchat.errors import LoginFailed, TrustError
 from fastchat.identity.root import CONTEXT
+from fastchat.identity.scram import CHANNEL_BINDING, MECHANISM, SCRAM_ITERATIONS, SCRAM_SALT_SIZE
 from fastchat.protocols.wire import ScramVerifier
 
-MECHANISM = "SCRAM-SHA-256-PLUS"
-CHANNEL_BINDING = "tls-server-end-point"
-SCRAM_ITERATIONS = 4096
-"""RFC 7677's minimum: the SCRAM password has 256 bits already, more rounds would only cost."""
-SCRAM_SALT_SIZE = 32
-"""As long as the salts that the server makes up for users that do not exist: a shorter one would tell them apart."""
 _MOST_ITERATIONS = 1_000_000
 _KEY_SIZE = 32
 

@@ -6,6 +6,7 @@
     links.py       the account's hash-chained list of links, signed by the root: which devices belong to it
     prekeys.py     what a device publishes so that others can write to it, signed by the device
     login.py       what a device signs to log in, bound to one TLS connection
+    scram.py       what both sides of a password login agree on
     keylog.py      the Merkle log over every link of the network, and its signed checkpoints
     invite.py      the link by which a newcomer learns where the network is and what it can be held to
 

@@ -12,6 +12,8 @@ from fastchat.errors import SignatureInvalid
 from fastchat.identity.root import CONTEXT
 from fastchat.identity.statements import verify_ed25519
 
+EXPORTER_LABEL = b"EXPORTER-Channel-Binding"
+"""RFC 9266 section 2; its context is the empty string, which in TLS 1.3 is the same as none (RFC 8446 section 7.5)."""
 EXPORTER_SIZE = 32
 CHALLENGE_SIZE = 32
 
@@ -21,7 +23,7 @@ class ChannelBinding:
     """What makes one TLS connection different from every other."""
 
     exporter: bytes
-    """RFC 9266 tls-exporter: label EXPORTER-Channel-Binding, no context, 32 bytes."""
+    """RFC 9266 tls-exporter, 32 bytes."""
     end_point: bytes
     """RFC 5929 tls-server-end-point: the hash of the server's certificate."""
 

@@ -149,6 +149,14 @@ class LineShell(LineReceiver):
 
     # --- in ------------------------------------------------------------------------------------------------------
 
+    def dataReceived(self, data: bytes) -> None:
+        # LineReceiver takes one line of each piece while its transport is closing, and keeps the rest: a peer that goes
+        # on writing would fill the memory, and each piece would copy all that came before it.
+        if self._closing:
+            self.clearLineBuffer()  # type: ignore[no-untyped-call]
+        else:
+            super().dataReceived(data)
+
     def connectionMade(self) -> None:
         self._open = True
         self.transport.registerProducer(_Outbound(self), True)

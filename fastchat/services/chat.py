@@ -16,6 +16,7 @@ from twisted.internet.tcp import Port
 from twisted.logger import Logger
 
 from fastchat.delivery import Counters
+from fastchat.identity.login import CHALLENGE_SIZE
 from fastchat.protocols.line import LineShell
 from fastchat.protocols.session import Session
 from fastchat.protocols.wire import ServiceAddress
@@ -102,7 +103,7 @@ class ChatService(Service):
     # --- connections ---------------------------------------------------------------------------------------------
 
     def _converse(self, shell: LineShell, address: str) -> Session:
-        session = Session(self, shell, address, lambda: channel_binding(shell), os.urandom(32))
+        session = Session(self, shell, address, lambda: channel_binding(shell), os.urandom(CHALLENGE_SIZE))
         self._open.add(session)
         return session
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, Protocol
 
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL.SSL import Connection
 from twisted.internet.error import CannotListenError
@@ -21,7 +21,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
 from fastchat.errors import ConfigError, LimitError, ProtocolError
-from fastchat.identity.login import EXPORTER_SIZE, ChannelBinding
+from fastchat.identity.login import EXPORTER_LABEL, EXPORTER_SIZE, ChannelBinding
 from fastchat.protocols.line import LineShell
 from fastchat.protocols.wire import ClientMessage, decode_client_message, error_from
 from fastchat.services.node import Node
@@ -150,10 +150,9 @@ def channel_binding(shell: LineShell) -> ChannelBinding:
     certificate = connection.get_certificate()
     if certificate is None:
         raise AssertionError("a server without a certificate cannot have shaken hands")
-    digest = hashes.Hash(hashes.SHA256())
-    digest.update(certificate.to_cryptography().public_bytes(Encoding.DER))
-    exporter = bytes(connection.export_keying_material(b"EXPORTER-Channel-Binding", EXPORTER_SIZE, b""))
-    return ChannelBinding(exporter, digest.finalize())
+    end_point = sha256(certificate.to_cryptography().public_bytes(Encoding.DER)).digest()
+    exporter = bytes(connection.export_keying_material(EXPORTER_LABEL, EXPORTER_SIZE, b""))
+    return ChannelBinding(exporter, end_point)
 
 
 def _set_user_timeout(transport: Any, seconds: float) -> None:

@@ -22,6 +22,7 @@ from fastchat.identity.keylog import LEAF_SIZE, Frontier, leaf, sign_checkpoint
 from fastchat.identity.links import replay
 from fastchat.identity.login import ChannelBinding
 from fastchat.identity.prekeys import verify_all
+from fastchat.identity.scram import CHANNEL_BINDING, MECHANISM
 from fastchat.protocols import wire
 from fastchat.protocols.wire import ServerMessage, Signed
 
@@ -179,8 +180,8 @@ class Line:
 
     def _prove(self, request: wire.ScramRequest) -> None:
         if self._scram is None:
-            self._scram = ScramMechanism("SCRAM-SHA-256-PLUS").make_server(
-                self._verifier, channel_binding=("tls-server-end-point", self.binding.end_point)
+            self._scram = ScramMechanism(MECHANISM).make_server(
+                self._verifier, channel_binding=(CHANNEL_BINDING, self.binding.end_point)
             )
             self._scram.set_client_first(request.message)
             self.tell(wire.ScramAnswer(request.id, self._scram.get_server_first()))

@@ -13,6 +13,7 @@ from scramp import ScramClient, ScramMechanism
 from fastchat.identity import login, prekeys
 from fastchat.identity.links import DeviceIdentity, device_id, sign_add_device, sign_genesis
 from fastchat.identity.root import RootKey
+from fastchat.identity.scram import CHANNEL_BINDING, MECHANISM, SCRAM_ITERATIONS
 from fastchat.protocols.wire import (
     AccountKeys,
     AddDevice,
@@ -35,13 +36,13 @@ def root_of(user: str) -> RootKey:
     return _roots.setdefault(user, root_key(len(_roots)))
 
 
-def verifier_of(password: str, salt: bytes | None = None, iterations: int = 4096) -> ScramVerifier:
-    info = ScramMechanism("SCRAM-SHA-256-PLUS").make_auth_info(password, iterations, salt)
+def verifier_of(password: str, salt: bytes | None = None, iterations: int = SCRAM_ITERATIONS) -> ScramVerifier:
+    info = ScramMechanism(MECHANISM).make_auth_info(password, iterations, salt)
     return ScramVerifier(salt=info[0], stored_key=info[1], server_key=info[2], iterations=info[3])
 
 
 def scram_client(user: str, password: str, end_point: bytes) -> ScramClient:
-    return ScramClient(["SCRAM-SHA-256-PLUS"], user, password, channel_binding=("tls-server-end-point", end_point))
+    return ScramClient([MECHANISM], user, password, channel_binding=(CHANNEL_BINDING, end_point))
 
 
 class OwnDevice:

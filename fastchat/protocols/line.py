@@ -155,7 +155,7 @@ class LineShell(LineReceiver):
         if self._closing:
             self.clearLineBuffer()  # type: ignore[no-untyped-call]
         else:
-            super().dataReceived(data)
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
 
     def connectionMade(self) -> None:
         self._open = True

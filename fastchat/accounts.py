@@ -11,7 +11,6 @@ import hmac
 import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
@@ -22,7 +21,6 @@ from scramp import ScramException, ScramMechanism  # type: ignore[import-untyped
 from fastchat.errors import (
     ChainInvalid,
     LoginFailed,
-    NameNotAllowed,
     OutOfTurn,
     RequestError,
     SignatureInvalid,
@@ -32,7 +30,7 @@ from fastchat.identity import login, prekeys
 from fastchat.identity.invite import invite_digest
 from fastchat.identity.keylog import leaf
 from fastchat.identity.links import DeviceIdentity, extend, replay
-from fastchat.identity.names import check_name
+from fastchat.identity.names import check_name, is_name
 from fastchat.identity.root import CONTEXT
 from fastchat.identity.scram import CHANNEL_BINDING, MECHANISM, SCRAM_ITERATIONS, SCRAM_SALT_SIZE
 from fastchat.protocols import wire
@@ -154,9 +152,7 @@ class Accounts:
 
     async def _verifier(self, user: str) -> tuple[ScramVerifier, bool]:
         """What a password of `user` is checked against, and whether there is such a user."""
-        account = None
-        with suppress(NameNotAllowed):  # such a name is one more that nobody has
-            account = await self._store.account(check_name(user))
+        account = await self._store.account(user) if is_name(user) else None
         # Made for everybody, so that the time it takes tells nothing either.
         made_up = self._made_up(user)
         return (made_up, False) if account is None else (account.verifier, True)

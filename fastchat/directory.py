@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from fastchat.errors import Busy, Internal, NameNotAllowed, RequestError
+from fastchat.errors import Busy, Internal, RequestError
 from fastchat.identity import prekeys
 from fastchat.identity.keylog import Frontier, sign_checkpoint
 from fastchat.identity.links import DeviceIdentity
-from fastchat.identity.names import check_name
+from fastchat.identity.names import is_name
 from fastchat.protocols.wire import AccountKeys, Bundle, Checkpoint, DeviceKeys
 from fastchat.store import Device, Store
 
@@ -53,7 +53,7 @@ class Directory:
         Raises `RequestError` when they have more devices than fit in an answer: ask for fewer users; then no key is
         taken. Raises `Busy`.
         """
-        names = [user for user in dict.fromkeys(users) if _is_name(user)]
+        names = [user for user in dict.fromkeys(users) if is_name(user)]
         # Links after devices: a device that is added meanwhile is missing from the bundles, but none is there that
         # the links do not know.
         devices = await self._store.devices(names)
@@ -169,12 +169,3 @@ class Directory:
 
     def _signed(self) -> Checkpoint:
         return sign_checkpoint(self._log_key, self._frontier.size, self._frontier.root())
-
-
-def _is_name(user: str) -> bool:
-    """Whether it can be anybody's name; the store need not be asked about others."""
-    try:
-        check_name(user)
-    except NameNotAllowed:
-        return False
-    return True

@@ -232,3 +232,15 @@ class CertificateMismatch(TrustError):
     """The server's certificate is not the one that the invite names."""
 
     code = "certificate-mismatch"
+
+
+def by_code(code: str) -> type[FastChatError]:
+    """The exception of this wire code; `FastChatError` for a code of a newer peer."""
+    return _BY_CODE.get(code, FastChatError)
+
+
+def _tree(kind: type[FastChatError]) -> list[type[FastChatError]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in _tree(child))]
+
+
+_BY_CODE = {kind.code: kind for kind in _tree(FastChatError)}

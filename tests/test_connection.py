@@ -326,6 +326,15 @@ class ConnectionTests(SynchronousTestCase):
         self.turn()
         self.assertEqual([(event.code, event.retry_in) for event in self.gone()], [("busy", 17.0)])
 
+    def test_a_balancer_that_refuses_says_why(self) -> None:
+        self.connection.start()
+        self.turn()
+        self.wires.ends[-1].say(Error("too-many-connections", "twenty are allowed", re=1))
+        self.turn()
+        self.assertEqual(
+            [(event.code, event.reason) for event in self.gone()], [("too-many-connections", "twenty are allowed")]
+        )
+
     def test_hurry_ends_a_wait(self) -> None:
         self.wires.up = set()
         self.connection.start()

@@ -22,7 +22,7 @@ from fastchat.errors import (
 )
 from fastchat.identity.root import RootKey
 from fastchat.protocols import wire
-from fastchat_client.entrance import Enrolment, from_wire
+from fastchat_client.entrance import Enrolment
 from fastchat_client.events import Connected
 from fastchat_client.joining import change_invite
 from tests.support.conversation import Person, SceneTest
@@ -286,6 +286,6 @@ class Ending(LoginTest):
 
     def test_errors_keep_their_kind(self) -> None:
         for code, kind in (("name-taken", NameTaken), ("busy", Busy), ("no-such-code", FastChatError)):
-            error = from_wire(wire.Error(code, "why", UNSET, 3.0))
+            error = wire.exception_from(wire.Error(code, "why", UNSET, 3.0))
             self.assertIs(type(error), kind)
             self.assertEqual((error.message, error.retry_after), ("why", 3.0))

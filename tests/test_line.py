@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.errors import FrameTooLong, ProtocolError
 from fastchat.protocols.line import LineShell, Turn
-from fastchat.protocols.wire import MAX_LINE_BEFORE_LOGIN, Hello, Ping, Pong, decode_client_message, encode
+from fastchat.protocols.wire import MAX_LINE_BEFORE_LOGIN, GoAway, Hello, Ping, Pong, decode_client_message, encode
 
 
 class Recorder:
@@ -143,6 +143,29 @@ class LineCase(SynchronousTestCase):
         for number in range(10):
             shell.send(Pong(number))
         self.assertTrue(transport.aborted)
+
+    def test_more_than_the_limit_in_one_turn_is_no_slow_reader(self) -> None:
+        message = GoAway(0.0, "x" * 16_384)
+        for _ in range(100):
+            self.shell.send(message)
+        self.clock.advance(0)
+        self.assertFalse(self.transport.aborted)
+        self.assertEqual(self.transport.value(), (encode(message) + b"\n") * 100)
+
+    def test_in_the_middle_of_a_turn_the_other_side_can_say_that_it_is_enough(self) -> None:
+        write = self.transport.write
+
+        def write_and_pause(data: bytes) -> None:
+            write(data)
+            self.transport.producer.pauseProducing()
+
+        self.patch(self.transport, "write", write_and_pause)
+        sent = 0
+        while self.shell.is_writable and sent < 1000:
+            self.shell.send(GoAway(0.0, "x" * 1000))
+            sent += 1
+        self.assertEqual(self.owner.writable_told, [False])
+        self.assertLess(sent, 70)
 
     def test_close_says_what_was_sent_and_nothing_after(self) -> None:
         self.shell.send(Pong(1))

@@ -18,7 +18,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from fastchat.errors import (
-    Busy,
     CertificateMismatch,
     FastChatError,
     Replaced,
@@ -28,7 +27,16 @@ from fastchat.errors import (
     UnsupportedVersion,
 )
 from fastchat.identity.login import ChannelBinding
-from fastchat.protocols.wire import Assign, Assigned, ClientMessage, Error, GoAway, ServerMessage, ServiceAddress
+from fastchat.protocols.wire import (
+    Assign,
+    Assigned,
+    ClientMessage,
+    Error,
+    GoAway,
+    ServerMessage,
+    ServiceAddress,
+    exception_from,
+)
 from fastchat_client.dial import Line, dial
 from fastchat_client.events import Connecting, Disconnected, Event
 
@@ -191,7 +199,7 @@ class Connection:
             if self._was_steady():
                 tries = 0
             wait = self._random.uniform(0.0, longest_wait(tries))
-            if isinstance(problem, Busy):
+            if problem.retry_after is not None:
                 wait = max(wait, min(problem.retry_after, LONGEST_WAIT))
             self._show(Disconnected(problem.code, problem.message, wait))
             await self._wait(wait)
@@ -274,9 +282,8 @@ class Connection:
         if isinstance(message, Assigned):
             self._network.remember(message.services)
             return message
-        if isinstance(message, Error) and message.code == Busy.code:
-            retry_after = message.retry_after if isinstance(message.retry_after, float) else 2.0
-            raise Busy("no service is up at the moment", retry_after)
+        if isinstance(message, Error):
+            raise exception_from(message)
         raise Unreachable(f"{line.where} does not answer as a balancer does")
 
     def _places(self, assigned: Assigned | None) -> Iterator[tuple[ServiceAddress, str]]:

@@ -33,9 +33,10 @@ from fastchat.protocols.wire import (
     Ready,
     Received,
     ServerMessage,
+    exception_from,
 )
 from fastchat_client import history
-from fastchat_client.entrance import Enrolment, Entrance, from_wire
+from fastchat_client.entrance import Enrolment, Entrance
 from fastchat_client.events import Connected, Event, LogAlarm, MailboxProgress, MessageState, Notice, State
 from fastchat_client.following import Follower
 from fastchat_client.outbox import compose_text
@@ -253,10 +254,10 @@ class Core:
 
     def _refused(self, live: Live, error: Error) -> None:
         if error.re is UNSET:
-            self._parts.close(from_wire(error))
+            self._parts.close(exception_from(error))
             return
         request = int(error.re)
-        problem = from_wire(error)
+        problem = exception_from(error)
         question = live.fetching.answered(request)
         if question is not None:
             self._follower.keys_refused(live, question, problem.retry_after)

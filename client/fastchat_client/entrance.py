@@ -16,7 +16,16 @@ from enum import Enum, StrEnum
 
 import msgspec
 
-from fastchat.errors import Busy, ChainInvalid, DeviceTaken, FastChatError, NameTaken, OutOfTurn, TrustError
+from fastchat.errors import (
+    Busy,
+    ChainInvalid,
+    DeviceTaken,
+    FastChatError,
+    LoginFailed,
+    NameTaken,
+    OutOfTurn,
+    TrustError,
+)
 from fastchat.identity.links import replay, sign_add_device
 from fastchat.identity.login import ChannelBinding, statement
 from fastchat.identity.root import RootKey
@@ -39,6 +48,7 @@ from fastchat.protocols.wire import (
     ServerMessage,
     Signed,
     Welcome,
+    exception_from,
 )
 from fastchat_client.password import ScramLogin
 from fastchat_client.trust import Accounts
@@ -110,6 +120,8 @@ class Entrance:
         self._scram: ScramLogin | None = None
         self._waits_for = 0
         self._added: tuple[Signed, ...] = ()
+        self._was_asked = False
+        """Whether an earlier connection has said `register` already."""
         self.step = Step.HELLO
         self.welcome: Welcome | None = None
 
@@ -220,35 +232,15 @@ class Entrance:
     # --- refusals ----------------------------------------------------------------------------------------------------
 
     def _refusal(self, message: Error) -> FastChatError:
-        error = from_wire(message)
+        error = exception_from(message)
         if self.step is Step.REGISTERING and isinstance(error, NameTaken | DeviceTaken) and self._was_asked:
             self._vault.put("registration", Stage.UNSURE)
             return Busy("the name is registered already; perhaps to this device", retry_after=0.0)
         if self.step is Step.REGISTERING and not isinstance(error, Busy) and not self._was_asked:
             self._vault.put("registration", Stage.PENDING)
-        if self.step is Step.LOGGING_IN and self.stage is Stage.UNSURE and error.code == "login-failed":
+        if self.step is Step.LOGGING_IN and self.stage is Stage.UNSURE and isinstance(error, LoginFailed):
             self._vault.put("registration", Stage.PENDING)
             return NameTaken()
         if self.step is Step.ADDING and isinstance(error, ChainInvalid):
             return Busy("another device was added at the same time", retry_after=0.0)
         return error
-
-    _was_asked = False
-
-
-def from_wire(message: Error) -> FastChatError:
-    """The exception of ours that the network's `error` stands for."""
-    kind = _BY_CODE.get(message.code, FastChatError)
-    error = kind(message.message[:500])
-    if isinstance(message.retry_after, int | float):
-        error.retry_after = min(max(0.0, float(message.retry_after)), 3600.0)
-    return error
-
-
-def _all_errors(kind: type[FastChatError]) -> list[type[FastChatError]]:
-    return [kind, *(found for below in kind.__subclasses__() for found in _all_errors(below))]
-
-
-_BY_CODE = {
-    kind.code: kind for kind in reversed(_all_errors(FastChatError)) if kind.__module__ == FastChatError.__module__
-}

@@ -14,10 +14,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from fastchat.errors import Busy, FastChatError, RequestError, TrustError, Unreachable
-from fastchat.protocols.wire import Error
+from fastchat.errors import Busy, FastChatError, RequestError, TrustError, Unreachable, by_code
 from fastchat_client.connection import is_final
-from fastchat_client.entrance import Enrolment, from_wire
+from fastchat_client.entrance import Enrolment
 from fastchat_client.events import (
     Connected,
     Disconnected,
@@ -120,7 +119,7 @@ def _join_later(problem: FastChatError) -> FastChatError:
 
 def problem_of(event: Disconnected) -> FastChatError:
     """The exception that ended a connection."""
-    return from_wire(Error(event.code, event.reason))
+    return by_code(event.code)(event.reason)
 
 
 # --- send ----------------------------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ from collections import Counter
 
 from msgspec import Raw
 
-from fastchat.errors import Busy, NameNotAllowed, ProtocolError
+from fastchat.errors import Busy, ProtocolError
 from fastchat.identity.links import DeviceIdentity
-from fastchat.identity.names import check_name
+from fastchat.identity.names import is_name
 from fastchat.protocols.wire import Message
 from fastchat_client import history, ratchet
 from fastchat_client.content import (
@@ -122,11 +122,7 @@ class Receiver:
         """Whether the conversation is one that `sender` can mean: the addressee's name."""
         if sender.user != self._parts.me.user:
             return plain.conversation == self._parts.me.user
-        try:
-            check_name(plain.conversation)
-        except NameNotAllowed:
-            return False
-        return True
+        return is_name(plain.conversation)
 
     def _understand(self, sender: DeviceIdentity, n: int, plain: Plain, content: Content) -> None:
         match content:

@@ -7,12 +7,11 @@ again, as it is.
 
 from __future__ import annotations
 
-from fastchat.errors import FastChatError, FrameTooLong, SignatureInvalid, TrustError, UnknownDevice
+from fastchat.errors import FastChatError, FrameTooLong, Internal, SignatureInvalid, TrustError, UnknownDevice
 from fastchat.identity.links import DeviceIdentity
-from fastchat.protocols.wire import Error, KeysRequest, Send, bodies_size
+from fastchat.protocols.wire import Error, KeysRequest, Send, bodies_size, exception_from
 from fastchat_client import outbox, ratchet
 from fastchat_client.content import TreeHead, write_plain
-from fastchat_client.entrance import from_wire
 from fastchat_client.events import MessageState, Notice, State
 from fastchat_client.outbox import Composed
 from fastchat_client.parts import Live, Parts
@@ -156,13 +155,12 @@ class Sender:
         if message is not None:
             self._accept(message)
 
-    def refused(self, request: int, error: Error) -> bool:
-        """Whether `request` was one of ours."""
+    def refused(self, request: int, error: Error) -> None:
         message = self._parts.outbox.answered(request)
         if message is None:
-            return False
-        problem = from_wire(error)
-        is_failure = problem.code == "internal"
+            return
+        problem = exception_from(error)
+        is_failure = isinstance(problem, Internal)
         if problem.retry_after is not None or (is_failure and message.refusals < MOST_REFUSALS):
             wait = FAILURE_PATIENCE if problem.retry_after is None else problem.retry_after
             self._parts.outbox.refused(message, self._parts.clock() + wait, is_failure)
@@ -172,7 +170,6 @@ class Sender:
             self._parts.outbox.seal_again(message, is_last=True)
         else:
             self.fail(message, problem)
-        return True
 
     def fail(self, message: Composed, problem: FastChatError) -> None:
         """`message` will never go."""

@@ -2,7 +2,7 @@
 
 It cuts lines with Twisted's LineReceiver, has them decoded, keeps to the limits of a line and of the outbound
 queue, and gathers what is sent in one turn of the reactor into one `transport.write` (a write per message costs
-twice as much, and far more under TLS). It knows no session, no login and no command.
+twice as much, and far more under TLS), or one for every 64 KiB. It knows no session, no login and no command.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from zope.interface import implementer
 
 from fastchat.errors import FrameTooLong, ProtocolError, SlowReader
 from fastchat.protocols.wire import MAX_LINE_BEFORE_LOGIN, encode
+
+WRITTEN_AT_ONCE = 64 * 1024
+"""Bytes that gather in one turn before they are written within it: what the transport would take must not count as
+what the other side does not read, and the transport must have its say before a whole window has gathered."""
 
 
 class Owner(Protocol):
@@ -101,7 +105,7 @@ class LineShell(LineReceiver):
     # --- out -----------------------------------------------------------------------------------------------------
 
     def send(self, message: Any) -> None:
-        """Put a message on its way; it is written at the end of this turn, in order. Nothing once closed."""
+        """Put a message on its way; it is written by the end of this turn, in order. Nothing once closed."""
         if not self._open or self._closing:
             return
         line = encode(message)
@@ -109,6 +113,8 @@ class LineShell(LineReceiver):
             self._turn.add(self)
         self._lines.append(line)
         self._size += len(line) + 1
+        if self._size > min(self._hard, WRITTEN_AT_ONCE):
+            self.flush()
         if self._size > self._hard:
             self.log.info("aborted: {error}", error=SlowReader().message)
             self.abort()

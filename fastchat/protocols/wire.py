@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from fastchat.errors import FastChatError, ProtocolError
+from fastchat.errors import FastChatError, ProtocolError, by_code
 
 VERSION = 1
 """Of the protocol. A server speaks exactly the versions that PROTOCOL.md lists."""
@@ -415,6 +415,15 @@ def error_from(error: FastChatError, re: int | UnsetType = UNSET) -> Error:
     """The wire's `error` for an exception of ours."""
     retry_after = UNSET if error.retry_after is None else error.retry_after
     return Error(code=error.code, message=error.message, re=re, retry_after=retry_after)
+
+
+def exception_from(error: Error) -> FastChatError:
+    """The exception of ours that the wire's `error` stands for. The peer's words are cut to 500 characters, its wish to
+    be left alone to an hour."""
+    exception = by_code(error.code)(error.message[:500])
+    if isinstance(error.retry_after, float):
+        exception.retry_after = min(max(0.0, error.retry_after), 3600.0)
+    return exception
 
 
 def bodies_size(recipients: Sequence[Recipient]) -> int:

@@ -232,7 +232,7 @@ class Client(Connection):
         self.sent = 0
         self.accepted = 0
         self.messages = 0
-        """Received."""
+        """Received, each counted once."""
         self.on_ready: Callable[[], None] = _nothing
         self.on_accepted: Callable[[int], None] = _nothing_with
         """Is told how many sends have been accepted in this turn."""
@@ -250,15 +250,19 @@ class Client(Connection):
             if isinstance(message, Accepted):
                 accepted += 1
             elif isinstance(message, Message):
-                if message.n != self._newest.get(message.device, message.n - 1) + 1:
-                    raise RuntimeError(f"{message.n} came after {self._newest[message.device]}")
-                self._newest[message.device] = message.n
-                count += 1
                 k = message.k
+                newest = self._newest.get(message.device, message.n - 1)
+                if message.n > newest + 1:
+                    raise RuntimeError(f"message {message.n} came after {newest}")
+                # What comes again (stored because its receipt was late) is dropped, as every client does.
+                if message.n > newest:
+                    self._newest[message.device] = message.n
+                    count += 1
             else:
                 self._other(message)
-        if count:
+        if k:
             self.say(b'{"t":"received","upto":%d}\n' % k)
+        if count:
             self.messages += count
             self.on_messages(count)
         if accepted:

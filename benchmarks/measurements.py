@@ -84,10 +84,10 @@ class Bench:
         self.loop.run(WARM_SECONDS)
         return list(zip(clients[::2], clients[1::2], strict=True))
 
-    def _express_only(self, stored_before: int) -> None:
-        stored = self.server.totals()[2] - stored_before
-        if stored:
-            raise RuntimeError(f"{stored} messages took the way over the mailbox: this is not express delivery")
+    def _stored_since(self, before: int) -> str:
+        """Says whether messages took the way over the mailbox, where none should."""
+        stored = self.server.totals()[2] - before
+        return f"; {stored:,} were stored!" if stored else ""
 
     # --- 1 and 2: one to one -------------------------------------------------------------------------------------
 
@@ -115,10 +115,12 @@ class Bench:
             runs.append((accepted / elapsed, used.twistd / accepted, used.postgres / accepted))
         flowing[0] = False
         self._await_all(pairs)
-        self._express_only(stored)
+        note = self._stored_since(stored)
         self._log_out([client for pair in pairs for client in pair])
         rate, twistd, postgres = _medians(runs)
-        return Row(f"one to one, {size} B", f"{rate:,.0f} msg/s", "us", twistd * 1e6, postgres * 1e6, _spread(runs))
+        return Row(
+            f"one to one, {size} B", f"{rate:,.0f} msg/s", "us", twistd * 1e6, postgres * 1e6, _spread(runs) + note
+        )
 
     def latency(self, size: int, rate: float) -> list[Row]:
         """The pairs take turns, so that `rate` messages leave in a second, whatever comes back."""
@@ -158,21 +160,22 @@ class Bench:
         elapsed = now() - began
         self._await_all(pairs)
         used = self.server.cpu().since(cpu)
-        self._express_only(stored)
+        note = self._stored_since(stored)
         self._log_out([client for pair in pairs for client in pair])
         what = f"at {rate:g} msg/s, {size} B"
         cost = (used.twistd / total * 1e6, used.postgres / total * 1e6)
         return [
-            Row(f"{what}: to the recipient", _percentiles(delivered), "us", *cost, f"{total / elapsed:,.0f} msg/s"),
+            Row(
+                f"{what}: to the recipient", _percentiles(delivered), "us", *cost, f"{total / elapsed:,.0f} msg/s{note}"
+            ),
             Row(f"{what}: to the accept", _percentiles(accepted)),
         ]
 
     def _await_all(self, pairs: Sequence[tuple[Client, Client]]) -> None:
-        sent = {sender: sender.sent for sender, _ in pairs}
-        self.loop.run_until(lambda: all(sender.accepted == sent[sender] for sender, _ in pairs))
-        for sender, recipient in pairs:
-            if recipient.messages != sent[sender]:
-                raise RuntimeError(f"{sent[sender]} messages were accepted, {recipient.messages} received")
+        """Until all that was sent is accepted and received."""
+        self.loop.run_until(
+            lambda: all(sender.accepted == sender.sent == recipient.messages for sender, recipient in pairs)
+        )
 
     # --- 3: logins -----------------------------------------------------------------------------------------------
 

@@ -130,9 +130,6 @@ class Outgoing:
         not help for at least one device (the other devices have the message).
         """
         lanes = [self._lane(recipient.device) for recipient in recipients]
-        if len(self._lanes) > LANES:
-            done(Busy("too many recipients at once"))
-            return
         if any(lane.refused is not None and n > lane.refused for lane in lanes):
             for lane in lanes:
                 lane.refuse(n)
@@ -153,8 +150,14 @@ class Outgoing:
     def refuse(self, n: int, recipients: Sequence[Recipient]) -> None:
         """Message `n` was refused for now, before it came here: nothing later may pass it in these lanes."""
         for recipient in recipients:
-            if len(self._lanes) < LANES:
-                self._lane(recipient.device).refuse(n)
+            self._lane(recipient.device).refuse(n)
+
+    def has_room(self, recipients: Sequence[Recipient]) -> bool:
+        """Whether there may be a lane to each of them. Ask before `send` and `refuse`; if there may not, the session
+        has to end: a message that was refused and not remembered would be overtaken by later ones."""
+        return len(self._lanes) + len(recipients) <= LANES or (
+            len(self._lanes) + sum(each.device not in self._lanes for each in recipients) <= LANES
+        )
 
     def _lane(self, device: str) -> _Lane:
         lane = self._lanes.get(device)

@@ -407,6 +407,9 @@ class Session:
             raise RequestError("a device is named twice")
         if bodies_size(send.to) > MAX_BODIES:
             raise RequestError(f"the bodies of a message have {MAX_BODIES} bytes at most")
+        if not outgoing.has_room(send.to):
+            self.end(RateLimited("messages to too many devices wait at once"))
+            return
         if outgoing.unaccepted >= self._service.limits.unaccepted:
             outgoing.refuse(send.n, send.to)
             raise RateLimited(f"more than {self._service.limits.unaccepted} messages wait to be accepted")

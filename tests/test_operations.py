@@ -23,7 +23,7 @@ class OperationsTest(TestCase):
         self.reactor: Reactor = reactor
         self.now = WELL
         self.service = OperationsService(lambda: self.now, 0, self.reactor)
-        self.port = await self.service.start_listening()
+        self.port = self.service.listen()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.service.close()))
 
     async def ask(self, method: bytes, path: str) -> tuple[IResponse, bytes]:

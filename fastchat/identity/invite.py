@@ -48,7 +48,7 @@ class Invite:
             raise InviteInvalid("the invite's pin is not the SHA-256 of a certificate (32 bytes)")
         if len(self.log_key) != 32:
             raise InviteInvalid("the invite's log key is not an Ed25519 key (32 bytes)")
-        if _TOKEN.fullmatch(self.token) is None:
+        if not is_token(self.token):
             raise InviteInvalid("the invite's token is empty, too long or has characters that no token has")
 
     def __str__(self) -> str:
@@ -77,6 +77,11 @@ class Invite:
             log_key=_from_text("log key", found["log"]),
             token=found["token"],
         )
+
+
+def is_token(text: str) -> bool:
+    """Whether it can be an invite's token: 1 to 128 characters of base64url."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 def invite_digest(token: str) -> bytes:

@@ -7,7 +7,6 @@ have pinned must never change by itself. It knows no service; the one thing it d
 from __future__ import annotations
 
 import os
-import re
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -24,6 +23,7 @@ from OpenSSL import crypto
 from twisted.internet.ssl import CertificateOptions, TLSVersion
 
 from fastchat.errors import ConfigError
+from fastchat.identity.invite import is_token
 
 VALID_DAYS = 20 * 365
 """Clients pin the certificate itself, and look at no date; a short life would only break them all on one day."""
@@ -152,6 +152,6 @@ def _read_log_key(file: Path, pem: bytes) -> ed25519.Ed25519PrivateKey:
 
 def _read_token(file: Path, content: bytes) -> str:
     token = content.decode("ascii", "replace").strip()
-    if not re.fullmatch("[A-Za-z0-9_-]{1,128}", token):
+    if not is_token(token):
         raise ConfigError(f"{file}: is not an invite's token")
     return token

@@ -7,7 +7,6 @@ what is said on them it does not know.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from twisted.application.service import Service
 from twisted.internet.defer import DeferredList, maybeDeferred
@@ -22,17 +21,10 @@ from fastchat.protocols.session import Session
 from fastchat.protocols.wire import ServiceAddress
 from fastchat.services.listening import channel_binding, listen
 from fastchat.services.node import Node
+from fastchat.services.operations import ServiceStatus
 
 TICK_SECONDS = 5.0
 """How often sessions are asked whether their other side is there: one timer for all."""
-
-
-class ChatStatus(NamedTuple):
-    name: str
-    port: int
-    sessions: int
-    accepted: int
-    stored: int
 
 
 class ChatService(Service):
@@ -69,9 +61,10 @@ class ChatService(Service):
         )
         return self._address
 
-    def status(self) -> ChatStatus:
+    def status(self) -> ServiceStatus:
         port = self._address.port if self._address is not None else 0
-        return ChatStatus(self.name, port, len(self._greeted), self.counters.accepted, self.counters.stored)
+        leases = sum(load.leases for load in self._node.placement.loads() if load.service.name == self.name)
+        return ServiceStatus(self.name, port, len(self._greeted), leases, self.counters.accepted, self.counters.stored)
 
     async def drain(self) -> None:
         """Take no new connection, ask everybody to go elsewhere, and end what is left. What was in flight is handed

@@ -12,19 +12,18 @@ from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL.SSL import Connection
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.internet.tcp import Port
-from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
-from fastchat.errors import ConfigError, LimitError, ProtocolError
+from fastchat.errors import LimitError, ProtocolError
 from fastchat.identity.login import EXPORTER_LABEL, EXPORTER_SIZE, ChannelBinding
 from fastchat.protocols.line import LineShell
 from fastchat.protocols.wire import ClientMessage, decode_client_message, error_from
 from fastchat.services.node import Node
+from fastchat.services.ports import take_port
 
 CLOSE_SECONDS = 5.0
 """For a connection over a limit to take the reason; then it is aborted."""
@@ -111,7 +110,6 @@ class _Connection:
 
 
 class _Factory(Factory):
-    log = Logger()
     noisy = False
 
     def __init__(self, node: Node, converse: Converse) -> None:
@@ -134,14 +132,7 @@ def listen(node: Node, port: int, converse: Converse) -> tuple[Port, int]:
     """Listen on `port` (0: any free); answers with the port and its number. Raises `ConfigError` if it cannot."""
     config = node.config
     factory = _UnbufferedTLSFactory(node.tls, False, _Factory(node, converse))
-    try:
-        listening: Port = node.reactor.listenTCP(port, factory, backlog=config.limits.backlog, interface=config.host)
-    except CannotListenError as error:
-        reason = getattr(error.socketError, "strerror", None) or error.socketError
-        raise ConfigError(
-            f"cannot listen on {config.host}:{port}: {reason}; set FASTCHAT_PORT to move the block of ports"
-        ) from None
-    return listening, listening.getHost().port  # type: ignore[no-untyped-call]
+    return take_port(node.reactor, config.host, port, factory, config.limits.backlog)
 
 
 def channel_binding(shell: LineShell) -> ChannelBinding:

@@ -7,14 +7,14 @@ person who started it. A failure on the way is one line, and the process ends wi
 from __future__ import annotations
 
 import resource
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from random import SystemRandom
+from typing import Any, NamedTuple
 
 import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.error import CannotListenError
 from twisted.logger import Logger, LogLevel
 
 from fastchat.accounts import Accounts
@@ -32,15 +32,22 @@ from fastchat.services.balancer import BalancerService
 from fastchat.services.certificate import Secrets, open_secrets, write_invite
 from fastchat.services.chat import ChatService
 from fastchat.services.node import Node
-from fastchat.services.operations import LOOPBACK, OperationsService, ServiceStatus, Status
+from fastchat.services.operations import OperationsService, Status
 from fastchat.services.postgres import EmbeddedPostgres
-from fastchat.services.preflight import port_problem
 from fastchat.store import Store
 from fastchat.store.postgres import PostgresStore
 
 STEP_SECONDS = 1.0
 """How long one part may take to stop before the next one is stopped: all of it, PostgreSQL too, within 5 s."""
 OPEN_FILES = 1 << 20
+
+
+class _Stop(NamedTuple):
+    """How one part is stopped. `seconds`: how long it may take; None: it has a deadline of its own."""
+
+    name: str
+    stop: Callable[[], Coroutine[Any, Any, object]]
+    seconds: float | None = STEP_SECONDS
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -95,7 +102,7 @@ class NetworkService(Service):
         self._on_running = on_running
         self._on_failed = on_failed
         self._starting: Deferred[None] | None = None
-        self._stops: list[tuple[str, Callable[[], Awaitable[object]]]] = []
+        self._stops: list[_Stop] = []
         """How to stop what has been started so far, the first one first."""
         self._store: Store | None = None
         self.chats: list[ChatService] = []
@@ -129,25 +136,25 @@ class NetworkService(Service):
         _raise_open_files()
         dsn, database = await self._start_database()
         store = self._store = PostgresStore(dsn, config, self._reactor)
-        self._stops.append(("store", store.close))
+        self._stops.append(_Stop("store", store.close))
         await store.open()
         secrets = open_secrets(config.home, config.advertised_host)
         await store.add_invite(invite_digest(secrets.token), None, None)
         self._node, chats = build(config, secrets, store, self._reactor)
         await self._node.directory.checkpoint()
         self._node.delivery.start()
-        self._stops.append(("delivery", self._node.delivery.stop))
-        self._stops.append(("chat services", self._drain))
+        self._stops.append(_Stop("delivery", self._node.delivery.stop))
+        self._stops.append(_Stop("chat services", self._drain))
         services = []
         for chat in chats:
             services.append(chat.listen().port)
             self.chats.append(chat)
         balancer = BalancerService(config.port, self._node)
         balancer_port = balancer.listen()
-        self._stops.append(("balancer", balancer.close))
+        self._stops.append(_Stop("balancer", balancer.close))
         operations = OperationsService(self.status, config.operations_port, self._reactor)
-        operations_port = await self._listen(operations)
-        self._stops.append(("operations", operations.close))
+        operations_port = operations.listen()
+        self._stops.append(_Stop("operations", operations.close))
         link = str(Invite(config.advertised_host, balancer_port, secrets.pin, secrets.log_public, secrets.token))
         write_invite(config.home, link)
         self._on_running(Running(link, balancer_port, tuple(services), operations_port, database))
@@ -156,24 +163,18 @@ class NetworkService(Service):
         if self._config.database.dsn is not None:
             return self._config.database.dsn, "PostgreSQL at the configured DSN"
         postgres = EmbeddedPostgres(self._config.home, self._reactor)
-        self._stops.append(("PostgreSQL", postgres.stop))
+        self._stops.append(_Stop("PostgreSQL", postgres.stop, seconds=None))
         await postgres.start()
         return postgres.dsn, f"PostgreSQL {postgres.version}, embedded, in {postgres.places.data}"
-
-    async def _listen(self, operations: OperationsService) -> int:
-        try:
-            return await operations.start_listening()
-        except CannotListenError as error:
-            raise ConfigError(port_problem(LOOPBACK, self._config.operations_port, error.socketError)) from None
 
     # --- stopping ------------------------------------------------------------------------------------------------
 
     async def _stop(self) -> None:
         while self._stops:
-            name, stop = self._stops.pop()
-            stopping: Deferred[object] = Deferred.fromCoroutine(_awaited(stop))
-            if name != "PostgreSQL":
-                stopping.addTimeout(STEP_SECONDS, self._reactor)
+            name, stop, seconds = self._stops.pop()
+            stopping: Deferred[object] = Deferred.fromCoroutine(stop())
+            if seconds is not None:
+                stopping.addTimeout(seconds, self._reactor)
             try:
                 await stopping
             except DeferredTimeout:
@@ -189,19 +190,9 @@ class NetworkService(Service):
     def status(self) -> Status:
         """For the operations page."""
         up = self._store is not None and self._store.available
-        leases = {load.service.name: load.leases for load in self._node.placement.loads()} if self._node else {}
-        services = []
-        for chat in self.chats:
-            now = chat.status()
-            services.append(
-                ServiceStatus(now.name, now.port, now.sessions, leases.get(now.name, 0), now.accepted, now.stored)
-            )
+        services = tuple(chat.status() for chat in self.chats)
         problems = () if up else ("the database does not answer",)
-        return Status(self._config.strategy, "up" if up else "away", tuple(services), problems)
-
-
-async def _awaited(function: Callable[[], Awaitable[object]]) -> object:
-    return await function()
+        return Status(self._config.strategy, "up" if up else "away", services, problems)
 
 
 def _raise_open_files() -> None:

@@ -11,14 +11,13 @@ from typing import Any
 
 import msgspec
 from twisted.internet.defer import maybeDeferred
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.tcp import Port
 from twisted.web.http import Request as HttpRequest
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from fastchat.services import Reactor
-
-LOOPBACK = "127.0.0.1"
+from fastchat.services.ports import LOOPBACK, take_port
 
 
 class ServiceStatus(msgspec.Struct, frozen=True):
@@ -27,7 +26,7 @@ class ServiceStatus(msgspec.Struct, frozen=True):
     name: str
     port: int
     sessions: int
-    """Logged in now."""
+    """Greeted and not gone: logged in, or about to be."""
     leases: int
     """Sent to it by the balancer and not arrived yet."""
     accepted: int
@@ -57,13 +56,12 @@ class OperationsService:
         self._site.log = _no_access_log  # type: ignore[method-assign]
         self._port = port
         self._reactor = reactor
-        self._listening: IListeningPort | None = None
+        self._listening: Port | None = None
 
-    async def start_listening(self) -> int:
-        """Answers the port. Raises `CannotListenError`."""
-        self._listening = self._reactor.listenTCP(self._port, self._site, interface=LOOPBACK)
-        address: Any = self._listening.getHost()
-        return int(address.port)
+    def listen(self) -> int:
+        """Take the port and answer which it is. Raises `ConfigError` if it is taken."""
+        self._listening, port = take_port(self._reactor, LOOPBACK, self._port, self._site)
+        return port
 
     async def close(self) -> None:
         listening, self._listening = self._listening, None

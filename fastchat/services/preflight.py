@@ -7,7 +7,6 @@ do. It makes the home, and holds it: two processes on one home would each stop t
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import math
 import os
@@ -18,7 +17,7 @@ import psycopg2
 
 from fastchat.config import Config
 from fastchat.errors import ConfigError
-from fastchat.services.operations import LOOPBACK
+from fastchat.services.ports import LOOPBACK, port_problem
 from fastchat.services.postgres_places import check_major
 
 
@@ -82,15 +81,6 @@ def _check_port(host: str, port: int) -> None:
         raise ConfigError(f"host: {host!r} is neither an address nor a known name") from None
     except OSError as error:
         raise ConfigError(port_problem(host, port, error)) from None
-
-
-def port_problem(host: str, port: int, error: OSError) -> str:
-    """One line for a person about a port that cannot be had."""
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is in use by another program: stop it, or move FastChat with FASTCHAT_PORT"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return f"host: {host} is not an address of this machine"
-    return f"port {port} on {host} cannot be listened on: {error.strerror}"
 
 
 def check_dsn(dsn: str, seconds: float) -> None:

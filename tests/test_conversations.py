@@ -279,6 +279,31 @@ class Mishaps(JoinedTest):
         bob.sees("alice: stored", "alice: behind it")
         self.assertEqual(alice.state_of(late), "delivered")
 
+    def test_what_waits_is_read_once_the_database_is_back(self) -> None:
+        alice, bob = self.net.person("alice"), self.net.person("bob")
+        bob.goes_offline()
+        alice.sends("bob", "stored")
+        self.net.database_goes_away()
+        bob.comes_back(at=bob.service)
+        self.net.passes(seconds=30)
+        bob.sees()
+        self.net.database_comes_back()
+        self.net.passes(seconds=5)
+        bob.sees("alice: stored")
+
+    def test_the_database_goes_away_for_one_message_only(self) -> None:
+        """What is written after it goes out after it, although it could have gone out at once."""
+        alice, bob = self.net.person("alice"), self.net.person("bob")
+        self.talk(alice, bob, about="before")
+        bob.goes_offline()
+        self.net.database_goes_away()
+        alice.sends("bob", "1")
+        self.net.database_comes_back()
+        alice.sends("bob", "2", "3")
+        self.net.passes(seconds=30)
+        bob.comes_back()
+        bob.sees("alice: 1", "alice: 2", "alice: 3")
+
     def test_the_database_goes_away_in_the_middle_of_a_commit(self) -> None:
         alice, bob = self.net.person("alice"), self.net.person("bob")
         self.talk(alice, bob, about="before")

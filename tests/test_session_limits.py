@@ -275,6 +275,13 @@ class Waiting(SessionCase):
         self.assertEqual(sorted(answer.re for answer in answers), [request.id for request in asked])
         peer.asks(wire.KeysRequest(94, ("bob",)), wire.KeysAnswer)
 
+    def test_those_that_were_refused_do_not_count(self) -> None:
+        peer = self.online(self.alice)
+        for _ in range(PENDING_REQUESTS + 1):
+            error = peer.refused(wire.LogRequest(peer.next_id(), 1_000_000))
+            self.assertEqual(error.code, "bad-request")
+        peer.asks(wire.KeysRequest(peer.next_id(), ("bob",)), wire.KeysAnswer)
+
     def test_the_database_is_away(self) -> None:
         for name in _requests(self):
             if name in ("login", "publish"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastchat.errors import LoginFailed
+from fastchat.identity import login
 from fastchat.protocols import wire
 from fastchat.protocols.session import State
 from tests.support.calling import END_POINT, Peer, SessionCase
@@ -26,12 +27,12 @@ class DeviceLogin(SessionCase):
         self.assertEqual((ready.mailbox, ready.one_time_keys, ready.checkpoint.size), (0, 3, 6))
         self.assertTrue(self.place.is_attached(self.alice.id))
 
-    def refused(self, peer: Peer, login: wire.Login) -> None:
+    def refused(self, peer: Peer, request: wire.Login) -> None:
         """Whatever is wrong: the same words, and the end."""
-        error = peer.refused(login)
+        error = peer.refused(request)
         self.assertEqual((error.code, error.message), ("login-failed", LoginFailed().message))
         self.assert_ended(peer, "login-failed")
-        self.assertFalse(self.place.is_attached(login.device))
+        self.assertFalse(self.place.is_attached(request.device))
 
     def changed(self, login: wire.Login, **changes: Any) -> wire.Login:
         fields = {"id": login.id, "user": login.user, "device": login.device, "signature": login.signature}
@@ -60,6 +61,12 @@ class DeviceLogin(SessionCase):
             peer = self.greeted()
             login = peer.login(signer)
             self.refused(peer, self.changed(login, user=user, device=device.id))
+
+    def test_somebody_who_signs_anothers_name_with_an_own_device(self) -> None:
+        peer = self.greeted()
+        statement = login.statement(peer.exporter, peer.challenge, "alice", self.bob.id)
+        signature = self.bob.ed25519.sign(statement)
+        self.refused(peer, wire.Login(peer.next_id(), "alice", self.bob.id, signature))
 
     def test_a_signature_with_any_bit_changed(self) -> None:
         for position in (0, 31, 32, 63):

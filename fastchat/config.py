@@ -93,7 +93,16 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mailbox_messages: Annotated[Count, Meta(description="Messages in one device's mailbox.")] = 10_000
     mailbox_bytes: Annotated[Size, Meta(description="Bytes in one device's mailbox.")] = 64 * 1024 * 1024
     mailbox_page: Annotated[Count, Meta(description="Messages read from a mailbox at once.")] = 500
+    mailbox_page_bytes: Annotated[Size, Meta(description="Bytes of them: no more is read once there are so many.")] = (
+        1024 * 1024
+    )
     write_batch: Annotated[Count, Meta(description="Messages written to the database in one transaction.")] = 500
+    write_batch_bytes: Annotated[Size, Meta(description="Bytes of them; a message that is larger goes alone.")] = (
+        4 * 1024 * 1024
+    )
+    write_queue_bytes: Annotated[
+        Size, Meta(description="Bytes that may wait to be written; above that, messages for mailboxes are refused.")
+    ] = 64 * 1024 * 1024
     sweep_seconds: Annotated[Seconds, Meta(description="How often mailboxes of live sessions are looked into.")] = 1.0
     lease_seconds: Annotated[
         Seconds, Meta(description="How long the balancer counts a client that was sent to a service and is not there.")

@@ -225,6 +225,17 @@ class StoreTests(Base):
         self.assertEqual(await store.waiting([alice.device, bob.device, rows.device("nobody").device]), [bob.device])
         self.assertEqual(await store.waiting([]), [])
 
+    async def test_a_page_of_a_mailbox_ends_where_it_has_enough_bytes(self) -> None:
+        store = await self.store_with_invite()
+        alice = await register(store, "alice")
+        await store.store_mail([mail(alice, n, b"x" * 100) for n in range(5)])
+        rows_there = await store.mailbox(alice.device, [], 10)
+        for enough, count in ((1, 1), (100, 1), (101, 2), (200, 2), (201, 3), (500, 5), (501, 5)):
+            self.assertEqual(await store.mailbox(alice.device, [], 10, enough), rows_there[:count])
+        flying = [rows_there[0].message, rows_there[2].message]
+        self.assertEqual(await store.mailbox(alice.device, flying, 10, 200), [rows_there[1], rows_there[3]])
+        self.assertEqual(await store.mailbox(alice.device, flying, 1, 200), [rows_there[1]])
+
     async def test_unknown_devices_are_left_out(self) -> None:
         store = await self.store_with_invite()
         alice = await register(store, "alice")

@@ -300,7 +300,7 @@ class PlanTests(DatabaseTestCase):
         for start in range(0, 10_000, 500):
             await store.store_mail([mail(alice, n) for n in range(start, start + 500)] + [mail(bob, start)])
         taken = [row.message for row in await store.mailbox(alice.device, [], 500)]
-        asked = {"device": alice.device, "in_flight": array(taken), "limit": 500}
+        asked = {"device": alice.device, "in_flight": array(taken), "limit": 500, "enough": 2**20}
         pairs = {"devices": array([alice.device] * 50), "messages": array(taken[:50])}
         here = self.connect(with_settings(self.dsn, "plans", PLANNER))
         for statement in ("select", "analyze"):

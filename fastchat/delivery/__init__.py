@@ -55,7 +55,7 @@ class Delivery:
         self._limits = limits
         self._now = now
         self._reactor = reactor
-        self.writer = MailWriter(store, bus, limits.write_batch)
+        self.writer = MailWriter(store, bus, limits.write_batch, limits.write_batch_bytes, limits.write_queue_bytes)
         self.remover = MailRemover(store, reactor, limits.write_batch)
         self._inboxes: dict[str, Inbox] = {}
         self._turn: list[str] = []

@@ -64,6 +64,7 @@ class Inbox:
         self._window_bytes = limits.window_bytes
         self._receipt_seconds = limits.receipt_seconds
         self._page = limits.mailbox_page
+        self._page_bytes = limits.mailbox_page_bytes
         self._deliver = deliver
         self._on_replaced = on_replaced
         self._on_close = on_close
@@ -175,7 +176,9 @@ class Inbox:
     def _read(self) -> None:
         self._reading = True
         self._rung = False
-        reading = Deferred.fromCoroutine(self._store.mailbox(self.device, list(self._known_rows), self._page))
+        reading = Deferred.fromCoroutine(
+            self._store.mailbox(self.device, list(self._known_rows), self._page, self._page_bytes)
+        )
         reading.addCallbacks(self._has_read, self._could_not_read)
         reading.addErrback(self._mistaken)
 
@@ -186,7 +189,8 @@ class Inbox:
         if page:
             # Behind a full page there is more: read again once it is handed over. What was committed after a page
             # that was not full has rung, or will.
-            self._rung = self._rung or len(page) >= self._page
+            is_full = len(page) >= self._page or sum(len(row.body) for row in page) >= self._page_bytes
+            self._rung = self._rung or is_full
             self._take(page)
         elif self._rung:
             self._read()

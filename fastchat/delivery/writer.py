@@ -46,22 +46,34 @@ class MailWriter:
     for one device is always a prefix in the mailbox.
 
     When a batch fails its outcome is unknown, and everything that has queued behind it fails with it: storing a
-    later message while an earlier one is not stored would break the order. The senders send again.
+    later message while an earlier one is not stored would break the order. The senders send again. So they do when
+    the queue is full: then nothing is taken before the next batch is written, however small.
     """
 
     log = Logger()
 
-    def __init__(self, store: Store, bus: Bus, batch: int) -> None:
+    def __init__(self, store: Store, bus: Bus, batch: int, batch_bytes: int, queue_bytes: int) -> None:
         self._store = store
         self._bus = bus
         self._batch = batch
+        self._batch_bytes = batch_bytes
+        self._queue_bytes = queue_bytes
         self._queue: deque[tuple[Mail, Settled]] = deque()
+        self._queued = 0
+        """Bytes of bodies in the queue."""
+        self._is_full = False
         self._writing = False
         self._idle = _Idle()
 
     def put(self, mail: Mail, settled: Settled) -> None:
         """Commit `mail`; then ring its device and tell `settled`."""
+        size = len(mail.body)
+        self._is_full = self._is_full or (self._queued > 0 and self._queued + size > self._queue_bytes)
+        if self._is_full:
+            settled(Busy("more is waiting to be stored than can be kept"))
+            return
         self._queue.append((mail, settled))
+        self._queued += size
         if not self._writing:
             self._write_next()
 
@@ -71,16 +83,29 @@ class MailWriter:
             await self._idle.wait()
 
     def _write_next(self) -> None:
+        self._is_full = False
         if not self._queue:
             self._writing = False
             self._idle.reached()
             return
         self._writing = True
-        batch = [self._queue.popleft() for _ in range(min(self._batch, len(self._queue)))]
+        batch = self._next_batch()
         writing = Deferred.fromCoroutine(self._store.store_mail([mail for mail, _ in batch]))
         writing.addCallbacks(self._written, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
         writing.addErrback(self._mistaken)
         writing.addBoth(lambda _: self._write_next())
+
+    def _next_batch(self) -> list[tuple[Mail, Settled]]:
+        batch = [self._queue.popleft()]
+        size = len(batch[0][0].body)
+        while self._queue and len(batch) < self._batch:
+            following = len(self._queue[0][0].body)
+            if size + following > self._batch_bytes:
+                break
+            size += following
+            batch.append(self._queue.popleft())
+        self._queued -= size
+        return batch
 
     def _written(self, outcomes: Sequence[Stored], batch: Sequence[tuple[Mail, Settled]]) -> None:
         # Rings first: an inbox must know of its mail before a sender may offer it the next message.
@@ -95,7 +120,7 @@ class MailWriter:
         else:
             self.log.failure("a batch of {count} messages could not be stored", failure, count=len(batch))
             error = Busy()
-        behind, self._queue = self._queue, deque()
+        behind, self._queue, self._queued = self._queue, deque(), 0
         for _, settled in (*batch, *behind):
             settled(error)
 

@@ -67,6 +67,10 @@ class Waiting(NamedTuple):
     body: bytes
 
 
+ANY_SIZE = 2**62
+"""Bytes: no limit."""
+
+
 class Store(Protocol):
     """Everything durable. See the module's docstring for `Busy`."""
 
@@ -146,8 +150,11 @@ class Store(Protocol):
         outcome is unknown: the caller writes the batch again, and recipients drop what they have seen.
         """
 
-    async def mailbox(self, device: str, in_flight: Sequence[int], limit: int) -> Sequence[Waiting]:
-        """What waits for a device and is not among `in_flight` (row numbers), by row number, at most `limit`.
+    async def mailbox(
+        self, device: str, in_flight: Sequence[int], limit: int, enough: int = ANY_SIZE
+    ) -> Sequence[Waiting]:
+        """What waits for a device and is not among `in_flight` (row numbers), by row number, at most `limit`; none
+        after that with which the bodies have `enough` bytes together.
 
         Never paged by "greater than the last one": commit order is not row order (docs/architecture.md).
         """

@@ -23,7 +23,7 @@ from fastchat.errors import (
 )
 from fastchat.identity.keylog import LEAF_SIZE
 from fastchat.protocols.wire import Bundle, DeviceKeys, Signed
-from fastchat.store import ONE_TIME_KEYS_KEPT, Account, Device, Mail, Stored, Waiting
+from fastchat.store import ANY_SIZE, ONE_TIME_KEYS_KEPT, Account, Device, Mail, Stored, Waiting
 
 
 class _Published:
@@ -214,11 +214,20 @@ class MemoryStore:
         )
         return Stored.STORED
 
-    async def mailbox(self, device: str, in_flight: Sequence[int], limit: int) -> Sequence[Waiting]:
+    async def mailbox(
+        self, device: str, in_flight: Sequence[int], limit: int, enough: int = ANY_SIZE
+    ) -> Sequence[Waiting]:
         self._check_available()
         flying = set(in_flight)
         waiting = (row for row in self._mailboxes.get(device, {}).values() if row.message not in flying)
-        return list(islice(waiting, limit))
+        page: list[Waiting] = []
+        size = 0
+        for row in islice(waiting, limit):
+            page.append(row)
+            size += len(row.body)
+            if size >= enough:
+                break
+        return page
 
     async def mailbox_size(self, device: str) -> int:
         self._check_available()

@@ -28,7 +28,7 @@ from fastchat.errors import (
     UnknownUser,
 )
 from fastchat.protocols.wire import Bundle, DeviceKeys, ScramVerifier, Signed
-from fastchat.store import ONE_TIME_KEYS_KEPT, Account, Device, Mail, Stored, Waiting
+from fastchat.store import ANY_SIZE, ONE_TIME_KEYS_KEPT, Account, Device, Mail, Stored, Waiting
 from fastchat.store.connections import DATABASE_AWAY, Pool, Session, first_line
 from fastchat.store.literals import Octets, array, text_array
 from fastchat.store.migrations import migrate
@@ -268,8 +268,11 @@ class PostgresStore:
         rows = await self._writer.run(lambda session: session.rows(_STORE_MAIL, parameters))
         return [_OUTCOMES[outcome] for (outcome,) in rows]
 
-    async def mailbox(self, device: str, in_flight: Sequence[int], limit: int) -> Sequence[Waiting]:
-        rows = await self._rows(_MAILBOX, {"device": device, "in_flight": array(in_flight), "limit": limit})
+    async def mailbox(
+        self, device: str, in_flight: Sequence[int], limit: int, enough: int = ANY_SIZE
+    ) -> Sequence[Waiting]:
+        parameters = {"device": device, "in_flight": array(in_flight), "limit": limit, "enough": enough}
+        rows = await self._rows(_MAILBOX, parameters)
         return [Waiting(message, user, _hex(sender), n, at, bytes(body)) for message, user, sender, n, at, body in rows]
 
     async def mailbox_size(self, device: str) -> int:

@@ -67,11 +67,17 @@ waiting as (
 select outcome from judged order by position;
 
 -- name: mailbox
+-- The sizes stand beside the rows: no body is read that is not wanted.
 select messages.id, messages.user_name, messages.device, messages.n, messages.sent_at, messages.body
-from mailboxes join messages on messages.id = mailboxes.message
-where mailboxes.device = %(device)s and mailboxes.message <> all (%(in_flight)s::bigint[])
-order by mailboxes.message
-limit %(limit)s;
+from (
+    select message, sum(size) over (order by message rows unbounded preceding) - size as before
+    from mailboxes
+    where device = %(device)s and message <> all (%(in_flight)s::bigint[])
+    order by message
+    limit %(limit)s
+) as page join messages on messages.id = page.message
+where page.before < %(enough)s
+order by page.message;
 
 -- name: mailbox_size
 select messages from mailbox_sizes where device = %(device)s;

@@ -19,18 +19,19 @@ import msgspec
 from sqlcipher3 import dbapi2 as sqlcipher  # type: ignore[import-untyped]
 
 from fastchat.errors import Busy, ConfigError, FastChatError, LoginFailed, RequestError, TrustError, Unreachable
-from fastchat.identity.invite import Invite
+from fastchat.identity.invite import Invite, host_and_port
 from fastchat.identity.names import check_name
 from fastchat_client import once
 from fastchat_client.core import Core, check_text
 from fastchat_client.entrance import Stage
+from fastchat_client.events import iso
 from fastchat_client.messenger import load_identity, new_facts, prepare
-from fastchat_client.once import TRY_LATER, NotYet, progress
+from fastchat_client.once import NotYet, progress
 from fastchat_client.opening import open_profile, read_password
 from fastchat_client.profile import NoProfile, Profile, ProfileInUse, default_directory
-from fastchat_client.running import INTERRUPTED, run
+from fastchat_client.running import INTERRUPTED, TRY_LATER, run
 from fastchat_client.terminal import render
-from fastchat_client.terminal.text import clean_line, clock, iso, json_line, look_of
+from fastchat_client.terminal.text import clean_line, clock, json_line, look_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -115,7 +116,7 @@ def join(link: str, name: str, identity: Path | None, profile_dir: Path | None, 
         try:
             if vault.whoami().registered:
                 raise ConfigError(f"{name} has joined already; type: {_command('chat', profile_dir)}")
-            progress(f"joining {invite.host}:{invite.port}…")
+            progress(f"joining {host_and_port(invite.host, invite.port)}…")
             code = run(lambda running: once.join(running, profile, vault, enrolment))
             registered = vault.whoami().registered
         except (RequestError, TrustError):
@@ -213,12 +214,11 @@ def whoami(as_json: bool, profile_dir: Path | None, password_file: Path | None) 
     """Print who you are. Needs no network."""
     with open_profile(profile_dir, password_file) as opened:
         me, facts = opened.vault.whoami(), opened.profile.facts
-        network = f"[{facts.host}]:{facts.port}" if ":" in facts.host else f"{facts.host}:{facts.port}"
         fields = {
             "user": me.user,
             "device": me.device,
             "root": me.fingerprint,
-            "network": network,
+            "network": host_and_port(facts.host, facts.port),
             "profile": str(opened.profile.directory),
             "registered": me.registered,
         }

@@ -26,6 +26,7 @@ from fastchat.errors import (
     Unreachable,
     UnsupportedVersion,
 )
+from fastchat.identity.invite import host_and_port
 from fastchat.identity.login import ChannelBinding
 from fastchat.protocols.wire import (
     Assign,
@@ -235,7 +236,7 @@ class Connection:
 
     async def _round(self) -> FastChatError:
         """One try at every place there is, until one takes us; then the whole session. Returns why it is over."""
-        self._show(Connecting(_where(self._network.host, self._network.port)))
+        self._show(Connecting(host_and_port(self._network.host, self._network.port)))
         problem: FastChatError = Unreachable()
         assigned: Assigned | None = None
         try:
@@ -392,7 +393,3 @@ class Connection:
     def _show(self, event: Event) -> None:
         self._shown.append(event)
         self._pump_soon()
-
-
-def _where(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

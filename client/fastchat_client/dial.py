@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fastchat.errors import CertificateMismatch, FastChatError, ProtocolError, Unreachable
+from fastchat.identity.invite import host_and_port
 from fastchat.identity.login import EXPORTER_LABEL, EXPORTER_SIZE, ChannelBinding
 from fastchat.protocols.line import LineShell, Turn
 from fastchat.protocols.wire import MAX_LINE, ServerMessage, decode_server_message
@@ -144,7 +145,7 @@ class _Tls13:
 def dial(reactor: Any, host: str, port: int, pin: bytes) -> Deferred[Line]:
     """A line to `host`:`port`, whose certificate's SHA-256 is `pin`. Fails with `Unreachable`, within
     `DIAL_SECONDS`, or with `CertificateMismatch`."""
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    where = host_and_port(host, port)
     line = Line(where, pin, reactor)
     endpoint = wrapClientTLS(_Tls13(), HostnameEndpoint(reactor, host, port, timeout=DIAL_SECONDS))
     factory = Factory.forProtocol(lambda: line._shell)

@@ -6,9 +6,14 @@ tag (`event`), so that `listen --json` can print it as it is.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 import msgspec
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = 253_402_300_799_999
+"""The last millisecond of the year 9999."""
 
 
 class State(StrEnum):
@@ -131,3 +136,9 @@ Event = (
     | LogAlarm
     | Notice
 )
+
+
+def iso(milliseconds: int) -> str:
+    """ISO 8601 in UTC, as events give times; whatever a peer's clock says, it is one that there is."""
+    at = _EPOCH + timedelta(milliseconds=min(max(0, milliseconds), _LATEST))
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 
 import msgspec
 
+from fastchat_client.content import MAX_IDS
 from fastchat_client.events import State
 from fastchat_client.vault import Vault, split_id
 
 _RANK = {State.WAITING: 0, State.ACCEPTED: 1, State.DELIVERED: 2, State.READ: 3}
-MOST_MARKED = 1000
-"""Messages that are marked at once; a mark holds no more (`content.MAX_IDS`)."""
+MOST_MARKED = MAX_IDS
+"""Messages that are marked at once: a mark holds no more."""
 
 
 class Arrived(msgspec.Struct, frozen=True):

@@ -30,17 +30,15 @@ from fastchat_client.events import (
     Notice,
     RootChanged,
     State,
+    iso,
 )
 from fastchat_client.messenger import Messenger
 from fastchat_client.outbox import compose_text
 from fastchat_client.profile import Profile
-from fastchat_client.running import Running
+from fastchat_client.running import TRY_LATER, Running
 from fastchat_client.terminal import render
-from fastchat_client.terminal.text import clean_line, iso, json_line
+from fastchat_client.terminal.text import clean_line, json_line
 from fastchat_client.vault import HistoryItem, Vault
-
-TRY_LATER = 75
-"""EX_TEMPFAIL of sysexits.h."""
 
 POLL_SECONDS = 0.1
 """Between two looks at what another process has done to the vault."""

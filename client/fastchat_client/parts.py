@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from fastchat.errors import FastChatError
 from fastchat.identity.links import DeviceIdentity
@@ -22,9 +21,6 @@ from fastchat_client.sessions import Sessions
 from fastchat_client.trust import Accounts
 from fastchat_client.vault import Vault
 from fastchat_client.witness import Contradiction, Witness
-
-_LATEST = 253_402_300_799_999
-"""The last millisecond of the year 9999."""
 
 
 @dataclass(slots=True)
@@ -125,9 +121,3 @@ class Parts:
         if contradiction.evidence not in self.alarms_told:
             self.alarms_told.add(contradiction.evidence)
             self.tell(LogAlarm(contradiction.message, contradiction.evidence))
-
-
-def iso(milliseconds: int) -> str:
-    """ISO 8601 in UTC, whatever a peer's clock says."""
-    at = datetime.fromtimestamp(min(max(0, milliseconds), _LATEST) / 1000, UTC)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -146,10 +146,6 @@ class Profile:
         """Keep the account's RSA key, which `pem` holds encrypted."""
         write_whole(self.identity_path, pem)
 
-    def read_identity(self) -> bytes:
-        """Raises `ConfigError` if there is none."""
-        return read_file(self.identity_path)
-
     def remove(self) -> None:
         """Take a profile away that came to nothing: its own files, and the folder if nothing else is in it."""
         for name in ("vault.db", "vault.db-wal", "vault.db-shm", "identity.pem", "profile.json", "lock"):

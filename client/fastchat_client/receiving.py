@@ -28,9 +28,9 @@ from fastchat_client.content import (
     encode_content,
     read_plain,
 )
-from fastchat_client.events import MessageHeld, MessageReceived, MessageState, MessageUnreadable, Notice, State
+from fastchat_client.events import MessageHeld, MessageReceived, MessageState, MessageUnreadable, Notice, State, iso
 from fastchat_client.inbox import MOST_ASKED
-from fastchat_client.parts import Live, Parts, iso
+from fastchat_client.parts import Live, Parts
 from fastchat_client.unreadable import Reason, Unreadable
 from fastchat_client.witness import Contradiction
 

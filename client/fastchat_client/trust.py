@@ -49,7 +49,6 @@ class Account:
 
     user: str
     root_pem: bytes
-    length: int
     stale: bool
     fetched_at: int
     offered_root: bytes = b""
@@ -139,10 +138,9 @@ class Accounts:
 
     def _load(self, user: str) -> Account:
         row = self._vault.execute(
-            "SELECT root, links, stale, fetched_at, offered_root FROM accounts WHERE user = ?", (user,)
+            "SELECT root, stale, fetched_at, offered_root FROM accounts WHERE user = ?", (user,)
         ).fetchone()
-        links = _links_decoder.decode(row[1])
-        account = Account(user, row[0], len(links), bool(row[2]), row[3], row[4] or b"")
+        account = Account(user, row[0], bool(row[1]), row[2], row[3] or b"")
         for device, ed25519, curve25519, seal in self._vault.execute(
             "SELECT device, ed25519, curve25519, seal FROM devices WHERE user = ? ORDER BY device", (user,)
         ):
@@ -156,7 +154,7 @@ class Accounts:
             "INSERT INTO accounts (user, root, links, fetched_at) VALUES (?, ?, '[]', 0)", (chain.user, chain.root_pem)
         )
         self._by_hash[_hash(chain.user)] = chain.user
-        account = self._cache[chain.user] = Account(chain.user, chain.root_pem, 0, False, 0)
+        account = self._cache[chain.user] = Account(chain.user, chain.root_pem, False, 0)
         return account
 
     def _check_growth(self, account: Account, keys: AccountKeys) -> None:
@@ -186,7 +184,7 @@ class Accounts:
                 fresh.append(self._keep_bundle(account, bundle))
             except SignatureInvalid as error:
                 refused.append(f"keys of {account.user}'s device {bundle.device} are not believed: {error.message}")
-        account.length, account.stale, account.fetched_at = chain.length, False, now
+        account.stale, account.fetched_at = False, now
         self._vault.execute(
             "UPDATE accounts SET links = ?, stale = 0, fetched_at = ?, offered = NULL, offered_root = NULL"
             " WHERE user = ?",

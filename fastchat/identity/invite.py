@@ -52,8 +52,9 @@ class Invite:
             raise InviteInvalid("the invite's token is empty, too long or has characters that no token has")
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{_SCHEME}{host}:{self.port}/{_to_text(self.pin)}/{_to_text(self.log_key)}/{self.token}"
+        return (
+            f"{_SCHEME}{host_and_port(self.host, self.port)}/{_to_text(self.pin)}/{_to_text(self.log_key)}/{self.token}"
+        )
 
     @classmethod
     def parse(cls, link: str) -> Invite:
@@ -77,6 +78,11 @@ class Invite:
             log_key=_from_text("log key", found["log"]),
             token=found["token"],
         )
+
+
+def host_and_port(host: str, port: int) -> str:
+    """As in a URL (RFC 3986 section 3.2.2): an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_token(text: str) -> bool:

@@ -10,13 +10,12 @@ from twisted.internet.task import deferLater
 from fastchat_client.events import Event
 from fastchat_client.messenger import Messenger
 from fastchat_client.profile import Profile
-from fastchat_client.running import INTERRUPTED, Running
+from fastchat_client.running import INTERRUPTED, TRY_LATER, Running
 from fastchat_client.terminal.plain import LineReader, PlainScreen
 from fastchat_client.terminal.talk import Talk
 from fastchat_client.terminal.text import look_of
 from fastchat_client.vault import Vault
 
-TRY_LATER = 75
 OUTBOX_SECONDS = 60.0
 """How long a plain chat whose input has ended waits for its last messages to be accepted."""
 

@@ -65,12 +65,6 @@ def moment(at: str | int) -> datetime | None:
         return None
 
 
-def iso(at: int) -> str:
-    """Milliseconds since 1970 as ISO 8601 in UTC, "" if there is no such time."""
-    found = moment(at)
-    return "" if found is None else found.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def clock(at: str | int, now: datetime) -> str:
     """A time for people, in their time zone: hours and minutes; the day too if it is not that of `now`."""
     found = moment(at)

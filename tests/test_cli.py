@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
@@ -29,7 +29,7 @@ from fastchat_client.password import Cost
 from fastchat_client.profile import Profile
 from fastchat_client.vault import Vault
 from tests.support.keys import root_key
-from tests.support.running import RunningNetwork
+from tests.support.running import RunningNetwork, until
 
 reactor: Any = installed
 
@@ -405,6 +405,9 @@ class NetworkTests(TestCase):
         await self.join("alice", "bob")
         listening = self.start("alice", "listen", "--json")
         bob = self.start("bob", "listen", "--json", "--count", "1")
+        # Whoever comes first holds the lock.
+        lock, process = self.folder / "alice" / "lock", cast(Any, listening.transport)
+        await until(reactor, lambda: lock.read_text() == f"{process.pid}\n")
         self.assertEqual(await self.run_command("alice", "send", "bob", "through the other"), (0, "", ""))
         self.assertEqual(await bob.ended, 0)
         self.assertEqual(json.loads(bob.out)["text"], "through the other")

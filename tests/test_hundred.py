@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from random import Random
 
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from fastchat_client.events import State
-from tests.support.running import Member, RunningNetwork, all_of, later, until
+from tests.support.running import Member, RunningNetwork, all_of, until
 
 HUNDRED = 100
 MESSAGES = 300
@@ -64,7 +65,7 @@ class Conversations(TestCase):
                 if gone:
                     random.choice(gone).start()
             if number % 10 == 0:
-                await later(network.reactor, 0)
+                await deferLater(network.reactor, 0)
         for member in members.values():
             if not member.online:
                 member.start()

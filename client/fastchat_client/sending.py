@@ -102,19 +102,19 @@ class Sender:
         elif message.user != parts.me.user and not any(message.user == peer.identity.user for peer, _ in bodies):
             # Nobody there who can read it, or the server does not say how to write to them.
             if message.device:
-                return self._seal_for(message, bodies)
+                self._sealed(message, bodies)
+                return True
             live.without_keys.clear()
             live.fetching.want_later(message.user, parts.clock(), claim=True)
             return False
         elif not bodies:
             self._accept(message)  # a note to oneself, with no other device to take it to
         else:
-            return self._seal_for(message, bodies)
+            self._sealed(message, bodies)
         return True
 
-    def _seal_for(self, message: Composed, bodies: list[tuple[Peer, bytes]]) -> bool:
+    def _sealed(self, message: Composed, bodies: list[tuple[Peer, bytes]]) -> None:
         self._parts.outbox.sealed(message.n, [(peer.identity.device, body) for peer, body in bodies])
-        return True
 
     def _is_fresh(self, live: Live, user: str) -> bool:
         parts = self._parts

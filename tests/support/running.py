@@ -230,7 +230,3 @@ async def all_of(coroutines: Sequence[Any]) -> list[Any]:
     """Run them at the same time; their results, in order."""
     started = [Deferred.fromCoroutine(coroutine) for coroutine in coroutines]
     return [await deferred for deferred in started]
-
-
-def later(reactor: Any, seconds: float) -> Deferred[None]:
-    return deferLater(reactor, seconds)

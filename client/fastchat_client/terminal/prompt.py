@@ -71,6 +71,7 @@ class PromptScreen:
         self._session: PromptSession[str] | None = None
         self._unprinted: list[Line] = []
         self._printing: Awaitable[None] | None = None
+        """Held, or it might be collected before it has printed: asyncio itself keeps no task alive."""
         self._leaving = False
         self._interrupted = False
 

@@ -84,18 +84,61 @@ class ExpressCase(DeliveryCase):
         self.assertEqual(newer.seen, [(device_id("alice"), 1), (device_id("alice"), 2)])
         self.assertEqual(self.alice.outcomes, {1: None, 2: None})
 
-    def test_a_full_window_sends_the_rest_and_what_is_unanswered_to_the_mailbox(self) -> None:
+    def test_what_a_full_window_has_no_room_for_is_held_until_there_is(self) -> None:
         net = self.network(window_messages=2)
         alice, bob = Sender(net, "alice"), net.login("bob")
         for _ in range(4):
             alice.send("bob")
         self.assertEqual(bob.numbers, [1, 2])
-        self.assertEqual(net.mailbox("bob"), [1, 2, 3, 4])
-        while len(bob.seen) < 4:
-            bob.receive()
-        self.assertEqual([n for _, n in bob.seen], [1, 2, 3, 4])
-        self.assertEqual(net.mailbox("bob"), [])
+        bob.receive(1)
+        self.assertEqual(bob.numbers, [1, 2, 3])
+        bob.receive()
+        bob.receive()
         self.assertEqual(bob.numbers, [1, 2, 3, 4])
+        self.assertEqual((net.store.batches, sorted(alice.outcomes)), ([], [1, 2, 3, 4]))
+
+    def test_a_small_message_does_not_pass_a_large_one_that_is_held(self) -> None:
+        net = self.network(window_bytes=1024)
+        alice, bob = Sender(net, "alice"), net.login("bob")
+        for size in (600, 600, 10):
+            alice.send("bob", size=size)
+        self.assertEqual(bob.numbers, [1])
+        bob.receive()
+        self.assertEqual(bob.numbers, [1, 2, 3])
+
+    def test_too_much_for_window_and_hold_goes_to_the_mailbox_with_all_that_is_unanswered(self) -> None:
+        net = self.network(window_messages=2)
+        alice, bob = Sender(net, "alice"), net.login("bob")
+        for _ in range(5):
+            alice.send("bob")
+        self.assertEqual(bob.numbers, [1, 2])
+        self.assertEqual(net.mailbox("bob"), [1, 2, 3, 4, 5])
+        while len(bob.seen) < 5 or net.mailbox("bob"):
+            bob.receive()
+        self.assertEqual([n for _, n in bob.seen], [1, 2, 3, 4, 5])
+
+    def test_what_is_held_too_long_goes_to_the_mailbox_whole_and_in_order(self) -> None:
+        net = self.network(window_messages=2)
+        alice, bob = Sender(net, "alice"), net.login("bob")
+        for _ in range(4):
+            alice.send("bob")
+            net.clock.advance(0.4)
+        net.clock.pump([0.5] * 5)
+        self.assertEqual(net.mailbox("bob"), [1, 2, 3, 4])
+        self.assertEqual(alice.outcomes, dict.fromkeys(range(1, 5)))
+        while net.mailbox("bob"):
+            bob.receive()
+        self.assertEqual(bob.numbers, [1, 2, 3, 4])
+
+    def test_senders_that_do_not_pause_find_a_way_past_a_mailbox_that_is_being_read(self) -> None:
+        self.net.store.hold_reads()
+        bob = self.net.login("bob")
+        for _ in range(10):
+            self.alice.send("bob")
+        self.assertEqual(bob.numbers, [])
+        self.net.store.release_reads()
+        self.assertEqual(bob.numbers, list(range(1, 11)))
+        self.assertEqual(self.net.store.batches, [])
 
     def test_the_window_counts_bytes_too(self) -> None:
         net = self.network(window_bytes=1024)
@@ -318,15 +361,22 @@ class AnythingCase(DeliveryCase):
             else:
                 net.store.release()
 
+        def hold_reads(name: str) -> None:
+            if net.store.held_reads is None:
+                net.store.hold_reads()
+            else:
+                net.store.release_reads()
+
         def wait(name: str) -> None:
             net.clock.advance(random.choice((0.3, 1.0, 2.5)))
 
-        steps = [receive, receive, leave, write, write, write, come, again, database, hold, wait]
+        steps = [receive, receive, leave, write, write, write, come, again, database, hold, hold_reads, wait]
         for _ in range(60):
             random.choice(steps)(random.choice(("bob", "dave")))
 
         net.store.available, net.store.fail_after_commit = True, False
         net.store.release()
+        net.store.release_reads()
         for name in seen:
             come(name)
         for _ in range(400):

@@ -1,9 +1,15 @@
 """What one receiving session has been handed and has not yet said `received` for.
 
-Two sources feed it: offers from senders, taken while it is *live*, and its device's mailbox, which it drains before
-it turns live and again whenever it is rung. It takes no offer while mail is waiting, so nothing overtakes what is in
-the mailbox. Its window bounds what is handed over and not received. Draining reads what is not deleted and not
-already handed over; never "rows after the last one": commit order is not row order.
+Two sources feed it: offers from senders, and its device's mailbox, which it drains before it turns *live* and again
+whenever it is rung. While mail is waiting no offer is handed over, so nothing overtakes what is in the mailbox. The
+window bounds what is handed over and not received.
+
+An offer that has to wait, for room or for the mailbox, is held for a moment, in a room as large as the window. Refusing
+it would send it to the mailbox, which then has to be drained, while which the next ones are refused: under load there
+would be no way out.
+
+Draining reads what is not deleted and not already handed over; never "rows after the last one": commit order is not
+row order.
 """
 
 from __future__ import annotations
@@ -11,7 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -39,6 +45,15 @@ class _Handed:
         self.answer = answer
         self.row = row
         self.deadline = deadline
+
+
+class _Held(NamedTuple):
+    """One offer that waits to be handed over."""
+
+    offer: Offer
+    size: int
+    answer: Answer
+    deadline: float
 
 
 class Inbox:
@@ -72,6 +87,8 @@ class Inbox:
         self._k = 0
         self._handed: deque[_Handed] = deque()
         self._bytes = 0
+        self._held: deque[_Held] = deque()
+        self._held_bytes = 0
         self._backlog: deque[Waiting] = deque()
         self._known_rows: set[int] = set()
         """Rows read from the mailbox whose deletion is not confirmed: not to be handed over again."""
@@ -90,18 +107,37 @@ class Inbox:
 
     def offer(self, offer: Offer, answer: Answer) -> None:
         size = len(memoryview(offer.body))
-        if (
-            self._rung
-            or self._reading
-            or self._backlog
-            or self._closed
-            or not self._writable
-            or len(self._handed) >= self._window_messages
-            or (self._bytes + size > self._window_bytes and self._handed)
-        ):
+        if self._closed or not self._writable:
             answer(False)
+        elif self._rung or self._reading or self._backlog or self._held or not self._has_room(size):
+            self._hold(offer, size, answer)
         else:
             self._hand_over(offer, size, answer, None)
+
+    def _has_room(self, size: int) -> bool:
+        """In the window; a message larger than all of it still goes alone."""
+        handed = self._handed
+        return not handed or (len(handed) < self._window_messages and self._bytes + size <= self._window_bytes)
+
+    def _hold(self, offer: Offer, size: int, answer: Answer) -> None:
+        held = self._held
+        if held and (len(held) >= self._window_messages or self._held_bytes + size > self._window_bytes):
+            answer(False)
+        else:
+            held.append(_Held(offer, size, answer, self._reactor.seconds() + self._receipt_seconds))
+            self._held_bytes += size
+
+    def _hand_over_held(self) -> None:
+        while self._held and self.is_live and self._writable and self._has_room(self._held[0].size):
+            offer, size, answer, _ = self._held.popleft()
+            self._held_bytes -= size
+            self._hand_over(offer, size, answer, None)
+
+    def _refuse_held(self) -> None:
+        """All of it, never a part: a later message of a sender must not be handed over when an earlier one was not."""
+        held, self._held, self._held_bytes = self._held, deque(), 0
+        for message in held:
+            message.answer(False)
 
     def _hand_over(self, offer: Offer, size: int, answer: Answer | None, row: int | None) -> None:
         self._k += 1
@@ -129,12 +165,14 @@ class Inbox:
             self._hand_over_backlog()
         elif self._rung and not self._reading:
             self._read()
+        self._hand_over_held()
 
     def set_writable(self, writable: bool) -> None:
         """Whether the transport takes more. While it does not, offers are refused and the mailbox waits."""
         self._writable = writable
-        if writable and self._backlog:
+        if writable:
             self._hand_over_backlog()
+            self._hand_over_held()
 
     def expire(self, now: float) -> None:
         """Give up waiting for receipts that are overdue: the senders store these messages. They stay handed over,
@@ -142,6 +180,8 @@ class Inbox:
         overdue = list(takewhile(lambda message: message.deadline <= now, self._handed))
         for message in overdue:
             self._give_up(message)
+        if self._held and self._held[0].deadline <= now:
+            self._refuse_held()
 
     def _give_up(self, message: _Handed) -> None:
         answer, message.answer = message.answer, None
@@ -160,6 +200,7 @@ class Inbox:
         for message in list(self._handed):
             self._give_up(message)
         self._handed.clear()
+        self._refuse_held()
 
     def replaced(self) -> None:
         self.close()
@@ -194,6 +235,7 @@ class Inbox:
             self._take(page)
         elif self._rung:
             self._read()
+        self._hand_over_held()
 
     def _take(self, page: list[Waiting]) -> None:
         # What was handed over at once and has been stored meanwhile need not be handed over twice.
@@ -208,14 +250,10 @@ class Inbox:
         self._hand_over_backlog()
 
     def _hand_over_backlog(self) -> None:
-        while self._backlog and self._writable and not self._closed and len(self._handed) < self._window_messages:
-            waiting = self._backlog[0]
-            size = len(waiting.body)
-            if self._handed and self._bytes + size > self._window_bytes:
-                break
-            self._backlog.popleft()
+        while self._backlog and self._writable and not self._closed and self._has_room(len(self._backlog[0].body)):
+            waiting = self._backlog.popleft()
             offer = Offer(waiting.user, waiting.device, waiting.n, waiting.at, waiting.body)
-            self._hand_over(offer, size, None, waiting.message)
+            self._hand_over(offer, len(waiting.body), None, waiting.message)
         if not self._backlog and self._rung and not self._reading and not self._closed:
             self._read()
 

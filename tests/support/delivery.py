@@ -18,7 +18,7 @@ from fastchat.config import Config, Limits
 from fastchat.delivery import Counters, Delivery
 from fastchat.errors import Busy, FastChatError
 from fastchat.protocols.wire import DeviceKeys, Recipient, ScramVerifier
-from fastchat.store import Account, Device, Mail, Stored
+from fastchat.store import ANY_SIZE, Account, Device, Mail, Stored, Waiting
 from fastchat.store.memory import MemoryStore
 
 VERIFIER = ScramVerifier(bytes(32), 4096, bytes(32), bytes(32))
@@ -37,6 +37,25 @@ class WatchedStore(MemoryStore):
         self.batches: list[list[int]] = []
         self.held: list[Deferred[None]] | None = None
         self.fail_after_commit = False
+        self.held_reads: list[Deferred[None]] | None = None
+
+    def hold_reads(self) -> None:
+        """From now on, reading a mailbox takes its time; what it will find is what is there at its end."""
+        self.held_reads = []
+
+    def release_reads(self) -> None:
+        held, self.held_reads = self.held_reads or [], None
+        for deferred in held:
+            deferred.callback(None)
+
+    async def mailbox(
+        self, device: str, in_flight: Sequence[int], limit: int, enough: int = ANY_SIZE
+    ) -> Sequence[Waiting]:
+        if self.held_reads is not None:
+            waiting: Deferred[None] = Deferred()
+            self.held_reads.append(waiting)
+            await waiting
+        return await super().mailbox(device, in_flight, limit, enough)
 
     def hold(self) -> None:
         self.held = []
@@ -95,6 +114,7 @@ class Sender:
         self.device = device
         self.outcomes: dict[int, FastChatError | None] = {}
         self.unaccepted: dict[int, list[str]] = {}
+        self._bodies: dict[int, Raw] = {}
         self._next = 1
         self._network = network
         self.reconnect()
@@ -103,10 +123,11 @@ class Sender:
         """Another session: nothing of the old one is known to it."""
         self.outgoing = self._network.delivery.outgoing("alice", device_id(self.device), self._network.counters)
 
-    def send(self, *to: str) -> int:
-        """A new message to these devices; answers its `n`."""
+    def send(self, *to: str, size: int = 0) -> int:
+        """A new message to these devices, with a body of at least `size` bytes; answers its `n`."""
         n, self._next = self._next, self._next + 1
         self.unaccepted[n] = list(to)
+        self._bodies[n] = Raw(b'"' + str(n).zfill(size).encode() + b'"')
         self._send(n)
         return n
 
@@ -116,7 +137,7 @@ class Sender:
             self._send(n)
 
     def _send(self, n: int) -> None:
-        recipients = [Recipient(device_id(to), Raw(b'"%d"' % n)) for to in self.unaccepted[n]]
+        recipients = [Recipient(device_id(to), self._bodies[n]) for to in self.unaccepted[n]]
 
         session = self.outgoing
 

@@ -73,6 +73,15 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unaccepted: Annotated[Count, Meta(description="Sends of one session that may wait to be accepted.")] = 64
     sends_per_second: Annotated[float, Meta(gt=0, description="Sends a second of one session, in the long run.")] = 20.0
     sends_burst: Annotated[Count, Meta(description="Sends of one session at once, after a pause.")] = 60
+    claims_per_second: Annotated[
+        float, Meta(gt=0, description="Accounts a second whose one-time keys one account may take, in the long run.")
+    ] = 1.0
+    claims_burst: Annotated[
+        int, Meta(ge=100, le=2**31 - 1, description="Accounts whose one-time keys one account may take at once.")
+    ] = 200
+    claims_of_one: Annotated[
+        Count, Meta(description="Times an hour that one account may take one-time keys of one and the same account.")
+    ] = 20
     window_messages: Annotated[Count, Meta(description="Messages handed to a session and not yet received.")] = 64
     window_bytes: Annotated[Size, Meta(description="Bytes of them.")] = 1024 * 1024
     receipt_seconds: Annotated[

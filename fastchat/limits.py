@@ -1,4 +1,4 @@
-"""How much anybody may ask for: rates, connections per address, and patience with failed logins.
+"""How much anybody may ask for: rates, connections per address, patience with failed logins, others' one-time keys.
 
 Each limit is a small object with a passed-in clock (seconds; any monotonic one) and a bound on its own memory, so
 that a flood cannot turn the limit into the damage. Nothing here knows connections, messages or accounts: addresses
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from fastchat.errors import RateLimited, TooManyConnections
@@ -201,3 +201,30 @@ class LoginFailures:
     def _delay(self, bucket: TokenBucket | None) -> float:
         debt = 0.0 if bucket is None else -bucket.balance
         return float(min(self._longest, 2.0 ** (debt - 1.0))) if debt > 0.0 else 0.0
+
+
+class Claims:
+    """How often an account may take others' one-time keys: those of `per_second` accounts in the long run, of `burst`
+    at once, and of one and the same account `of_one` times an hour, also at once. Counted by account and not by
+    session: a new connection is cheap."""
+
+    def __init__(
+        self, clock: Clock, per_second: float = 1.0, burst: float = 200.0, of_one: float = 20.0, kept: int = 10_000
+    ) -> None:
+        self._all = Buckets(per_second, burst, clock, kept)
+        self._of_one = Buckets(of_one / 3600.0, of_one, clock, kept)
+
+    def take(self, claimer: str, users: Collection[str]) -> None:
+        """`claimer` takes a one-time key of each device of `users`. Raises `RateLimited`; then nothing is counted."""
+        every = self._all[claimer]
+        _check(every.wait(len(users)))
+        # Only now: who may not ask at all must not be able to push out what is remembered of these.
+        ones = [self._of_one[f"{claimer}|{user}"] for user in users]
+        _check(max(one.wait() for one in ones))
+        for bucket, tokens in ((every, len(users)), *((one, 1) for one in ones)):
+            bucket.spend(tokens, 0.0)
+
+
+def _check(wait: float) -> None:
+    if wait > 0.0:
+        raise RateLimited("one-time keys are asked for too often", retry_after=max(0.1, wait))

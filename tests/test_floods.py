@@ -7,6 +7,8 @@ from msgspec import UNSET
 from fastchat.delivery import outgoing
 from fastchat.protocols import wire
 from tests.support.calling import SessionCase
+from tests.support.delivery import now
+from tests.support.people import OwnDevice
 
 
 class Recipients(SessionCase):
@@ -45,3 +47,48 @@ class Recipients(SessionCase):
         for n in range(1, 10):
             self.assertEqual(alice.refused(alice.send_to(n, *self.strangers(n))).code, "unknown-device")
         self.assertIsInstance(alice.says(alice.send_to(10, self.bob.id))[-1], wire.Accepted)
+
+
+class OneTimeKeys(SessionCase):
+    def claim(self, device: OwnDevice, *users: str) -> wire.Error | wire.KeysAnswer:
+        """Asked on a connection of its own."""
+        peer = self.online(device, self.place)
+        [answer] = peer.says(wire.KeysRequest(peer.next_id(), users, claim=True))
+        peer.hangs_up()
+        assert isinstance(answer, wire.Error | wire.KeysAnswer)
+        return answer
+
+    def left(self, device: OwnDevice) -> int:
+        return now(self.place.memory.one_time_keys(device.id))  # type: ignore[no-any-return]
+
+    def test_nobody_uses_up_somebodys_keys_over_however_many_connections(self) -> None:
+        self.place = self.new_place(claims_of_one=2)
+        before = self.left(self.bob)
+        answers = [self.claim(self.alice, "bob", "bob") for _ in range(4)]
+        self.assertEqual([isinstance(answer, wire.KeysAnswer) for answer in answers], [True, True, False, False])
+        self.assertEqual(before - self.left(self.bob), 2)
+        error = answers[-1]
+        assert isinstance(error, wire.Error)
+        self.assertEqual((error.code, error.retry_after), ("rate-limited", 1800.0))
+        # It is her account that is limited, and in these keys alone.
+        self.assertIsInstance(self.claim(self.alice, "carol"), wire.KeysAnswer)
+        self.assertIsInstance(self.claim(self.carol, "bob"), wire.KeysAnswer)
+        self.passes(1800)
+        self.assertIsInstance(self.claim(self.alice, "bob"), wire.KeysAnswer)
+
+    def test_to_look_at_keys_is_not_to_take_them(self) -> None:
+        self.place = self.new_place(claims_of_one=1)
+        self.claim(self.alice, "bob")
+        alice = self.online(self.alice, self.place)
+        for _ in range(5):
+            alice.asks(wire.KeysRequest(alice.next_id(), ("bob",)), wire.KeysAnswer)
+
+    def test_who_asks_for_everybodys_keys(self) -> None:
+        self.place = self.new_place(claims_burst=100, claims_per_second=2.0)
+        names = tuple(f"user{number}" for number in range(100))
+        self.assertIsInstance(self.claim(self.alice, *names), wire.KeysAnswer)
+        error = self.claim(self.alice, "bob")
+        assert isinstance(error, wire.Error)
+        self.assertEqual((error.code, error.retry_after), ("rate-limited", 0.5))
+        self.passes(0.5)
+        self.assertIsInstance(self.claim(self.alice, "bob"), wire.KeysAnswer)

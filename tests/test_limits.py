@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.errors import RateLimited, TooManyConnections
-from fastchat.limits import AddressLimits, Buckets, LoginFailures, TokenBucket, address_group, is_loopback
+from fastchat.limits import AddressLimits, Buckets, Claims, LoginFailures, TokenBucket, address_group, is_loopback
 
 SOMEBODY = "192.0.2.7"
 
@@ -248,3 +248,37 @@ class LoginFailuresTests(SynchronousTestCase):
         for _ in range(50):
             failures.failed("alice", SOMEBODY)
         self.assertEqual(failures.delay("alice", SOMEBODY), 0.0)
+
+
+class ClaimsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.claims = Claims(self.clock.seconds, per_second=1.0, burst=10.0, of_one=2.0, kept=50)
+
+    def refused(self, claimer: str, *users: str) -> float:
+        """Seconds to wait."""
+        error = self.assertRaises(RateLimited, self.claims.take, claimer, users)
+        assert error is not None
+        assert error.retry_after is not None
+        return error.retry_after
+
+    def test_so_many_of_one_in_an_hour(self) -> None:
+        for _ in range(2):
+            self.claims.take("alice", ["bob"])
+        self.assertEqual(self.refused("alice", "carol", "bob"), 1800.0)
+        self.claims.take("alice", ["carol"])
+        self.claims.take("dave", ["bob"])
+        self.clock.advance(1800.0)
+        self.claims.take("alice", ["bob"])
+
+    def test_so_many_at_once(self) -> None:
+        self.claims.take("alice", [f"user{number}" for number in range(9)])
+        self.assertEqual(self.refused("alice", "bob", "carol", "dave"), 2.0)
+        self.claims.take("alice", ["bob"])
+
+    def test_what_was_refused_pushes_out_nothing_that_is_remembered(self) -> None:
+        for _ in range(2):
+            self.claims.take("mallory", ["bob"])
+        for number in range(100):
+            self.refused("mallory", *(f"user{number * 100 + each}" for each in range(100)))
+        self.assertGreater(self.refused("mallory", "bob"), 1000.0)

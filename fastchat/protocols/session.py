@@ -42,7 +42,7 @@ from fastchat.errors import (
     UnsupportedVersion,
 )
 from fastchat.identity.login import ChannelBinding
-from fastchat.limits import LoginFailures, TokenBucket
+from fastchat.limits import Claims, LoginFailures, TokenBucket
 from fastchat.protocols.line import Pipe
 from fastchat.protocols.wire import (
     MAX_BODIES,
@@ -102,6 +102,7 @@ class Service(Protocol):
     directory: Directory
     delivery: Delivery
     failures: LoginFailures
+    claims: Claims
     counters: Counters
     reactor: IReactorTime
 
@@ -435,6 +436,8 @@ class Session:
         self._pipe.send(Message(k, offer.user, offer.device, offer.n, offer.at, Raw(offer.body)))
 
     def _keys(self, request: KeysRequest) -> None:
+        if request.claim:
+            self._service.claims.take(self._user, frozenset(request.users))
         self._ask(request.id, self._found_keys(request))
 
     async def _found_keys(self, request: KeysRequest) -> ServerMessage:

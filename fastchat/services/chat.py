@@ -40,6 +40,7 @@ class ChatService(Service):
         self.directory = node.directory
         self.delivery = node.delivery
         self.failures = node.failures
+        self.claims = node.claims
         self.reactor = node.reactor
         self.counters = Counters()
         self._node = node

@@ -24,7 +24,7 @@ from fastchat.delivery import Delivery
 from fastchat.directory import Directory
 from fastchat.errors import ConfigError
 from fastchat.identity.invite import Invite, invite_digest
-from fastchat.limits import AddressLimits, LoginFailures
+from fastchat.limits import AddressLimits, Claims, LoginFailures
 from fastchat.placement import Placement
 from fastchat.protocols.line import Turn
 from fastchat.services import Reactor
@@ -76,6 +76,7 @@ def build(config: Config, secrets: Secrets, store: Store, reactor: Reactor) -> t
         delivery=Delivery(store, LocalBus(), reactor, limits),
         placement=placement,
         failures=LoginFailures(clock, limits.login_failures_per_minute),
+        claims=Claims(clock, limits.claims_per_second, limits.claims_burst, limits.claims_of_one),
         addresses=AddressLimits(
             clock, limits.connections_per_address, limits.connects_per_second_per_address, limits.loopback_exempt
         ),

@@ -9,7 +9,7 @@ from fastchat.accounts import Accounts
 from fastchat.config import Config
 from fastchat.delivery import Delivery
 from fastchat.directory import Directory
-from fastchat.limits import AddressLimits, LoginFailures
+from fastchat.limits import AddressLimits, Claims, LoginFailures
 from fastchat.placement import Placement
 from fastchat.protocols.line import Turn
 
@@ -26,5 +26,6 @@ class Node:
     delivery: Delivery
     placement: Placement
     failures: LoginFailures
+    claims: Claims
     addresses: AddressLimits
     turn: Turn

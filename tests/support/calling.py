@@ -18,7 +18,7 @@ from fastchat.directory import Directory
 from fastchat.errors import ProtocolError
 from fastchat.identity.invite import invite_digest
 from fastchat.identity.login import ChannelBinding
-from fastchat.limits import LoginFailures
+from fastchat.limits import Claims, LoginFailures
 from fastchat.protocols import wire
 from fastchat.protocols.session import Session, State
 from fastchat.store.memory import MemoryStore
@@ -65,6 +65,9 @@ class Place:
         self.directory = Directory(self.store, LOG_KEY)
         self.delivery = Delivery(self.store, self.bus, self.clock, self.limits, self.clock.seconds)
         self.failures = LoginFailures(self.clock.seconds, self.limits.login_failures_per_minute)
+        self.claims = Claims(
+            self.clock.seconds, self.limits.claims_per_second, self.limits.claims_burst, self.limits.claims_of_one
+        )
         self.counters = Counters()
         self.greetings: list[tuple[Session, str]] = []
         self.endings: list[Session] = []

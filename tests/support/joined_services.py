@@ -14,7 +14,7 @@ from fastchat.delivery import Counters, Delivery
 from fastchat.directory import Directory
 from fastchat.errors import ProtocolError
 from fastchat.identity.login import ChannelBinding
-from fastchat.limits import LoginFailures
+from fastchat.limits import Claims, LoginFailures
 from fastchat.placement import Placement
 from fastchat.protocols.balancer import BalancerSession
 from fastchat.protocols.line import LineShell
@@ -45,6 +45,7 @@ class Service:
         self.directory = Directory(self.reach, net.log_key)
         self.delivery = Delivery(self.reach, net.bus, net.clock, net.limits, net.clock.seconds)
         self.failures = LoginFailures(net.clock.seconds)
+        self.claims = Claims(net.clock.seconds)
         self.counters = Counters()
         self.address = ServiceAddress(name, HOST, BALANCER + number)
         self.sessions: set[Session] = set()

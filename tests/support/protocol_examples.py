@@ -31,7 +31,7 @@ from fastchat.identity import login, prekeys
 from fastchat.identity.invite import Invite, invite_digest
 from fastchat.identity.links import sign_add_device, sign_genesis
 from fastchat.identity.login import ChannelBinding
-from fastchat.limits import LoginFailures
+from fastchat.limits import Claims, LoginFailures
 from fastchat.placement import Placement
 from fastchat.protocols import wire
 from fastchat.protocols.balancer import BalancerSession
@@ -135,6 +135,7 @@ class Place:
         self.directory = Directory(self.store, log_key)
         self.delivery = Delivery(self.store, LocalBus(), self.reactor, self.limits, lambda: NOW)
         self.failures = LoginFailures(self.reactor.seconds)
+        self.claims = Claims(self.reactor.seconds)
         self.counters = Counters()
         self.pin = pin
         done(self.store.add_invite(invite_digest(TOKEN), None, None))

@@ -330,7 +330,16 @@ class Log(SceneTest):
         self.bob.says("alice", "not what you see")
         self.scene.settle()
         self.assertEqual(self.alice.reads("bob"), ["not what you see"])
+        self.assertEqual([alarm.proof for alarm in self.alice.told(LogAlarm)], [False])
+        # Nor is it shown over and over.
+        for number in range(3):
+            self.bob.says("alice", f"as I said {number}")
+        self.scene.settle()
         self.assertEqual(len(self.alice.told(LogAlarm)), 1)
+        answer = self.alice.says("bob", "if you say so")
+        self.scene.settle()
+        self.assertIn(State.ACCEPTED, self.alice.states(answer))
+        self.assertEqual(self.alice.vault.alarm(), "")
 
     def test_a_peer_who_is_ahead_is_compared_later(self) -> None:
         # Alice's connection shows her more of the log than Bob's has so far.

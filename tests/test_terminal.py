@@ -395,10 +395,11 @@ class TalkTests(SynchronousTestCase):
             MessageUnreadable("bob", "bob", "bad-mac", AT, "b.1", True),
             MessageHeld("bob", "its keys are not known yet", "b.2"),
             LogAlarm("two roots", "evidence"),
+            LogAlarm("two roots", "evidence", proof=False),
             Notice("x", "something"),
         )
         text = "\n".join(self.printed())
-        for expected in ("asked for again", "kept unread", "ALARM", "the file", "something"):
+        for expected in ("asked for again", "kept unread", "ALARM", "or says so", "the file", "something"):
             self.assertIn(expected, text)
 
     def test_errors_of_commands_are_shown(self) -> None:

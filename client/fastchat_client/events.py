@@ -109,11 +109,12 @@ class RootChanged(msgspec.Struct, frozen=True, tag_field="event", tag="root-chan
 
 
 class LogAlarm(msgspec.Struct, frozen=True, tag_field="event", tag="log-alarm"):
-    """The server contradicts its own key log. `evidence`: what was seen, as text; proof when it holds two signed
-    checkpoints."""
+    """The server contradicts its own key log. `evidence`: what was seen, as text. `proof`: the server signed it itself,
+    and nothing is sent any more; otherwise a peer says so, who may lie, and all goes on."""
 
     reason: str
     evidence: str
+    proof: bool = True
 
 
 class Notice(msgspec.Struct, frozen=True, tag_field="event", tag="notice"):

@@ -59,7 +59,7 @@ class Follower:
             parts.alarm(contradiction)
             return
         for claim_of_a_peer in parts.witness.settle():
-            parts.alarm(claim_of_a_peer, is_proof=False)
+            parts.alarm(claim_of_a_peer)
         for user in parts.accounts.named(names):
             if parts.witness.coverage(user, parts.accounts.links(user)) is not Coverage.COVERED:
                 parts.accounts.mark_user_stale(user)

@@ -81,7 +81,8 @@ class Messenger:
 
     def _tell(self, events: list[Event]) -> None:
         for event in events:
-            if isinstance(event, LogAlarm):
+            # A peer's word must not take the place of a proof.
+            if isinstance(event, LogAlarm) and (event.proof or not self.vault.alarm()):
                 write_whole(Path(self.alarm_file), f"{event.reason}\n\n{event.evidence}\n".encode())
         self._on_events(events)
 

@@ -123,6 +123,7 @@ def problem_of(event: Disconnected) -> FastChatError:
 # --- send ----------------------------------------------------------------------------------------------------------
 
 _DONE = (State.ACCEPTED, State.DELIVERED, State.READ)
+_DOUBT = "a contact says that the server shows it another log of everybody's keys; one of the two is lying"
 _KEPT = "the message waits in the outbox and goes out at the next connection"
 
 
@@ -144,8 +145,10 @@ async def send(running: Running, profile: Profile, vault: Vault, to: str, text: 
                         f"fastchat accept {to}"
                     )
                 )
-            elif isinstance(event, LogAlarm):
+            elif isinstance(event, LogAlarm) and event.proof:
                 ending(TrustError(f"{event.reason}; evidence: {messenger.alarm_file}; the message was not sent"))
+            elif isinstance(event, LogAlarm):
+                say(_DOUBT)
             elif isinstance(event, Disconnected) and not ending.result.called:
                 problem = problem_of(event)
                 if event.retry_in is None or isinstance(problem, TrustError):
@@ -229,7 +232,7 @@ class Printer:
         elif isinstance(event, RootChanged):
             say(f"the key of {event.user} has changed; ask in another way, then: fastchat accept {event.user}")
         elif isinstance(event, LogAlarm):
-            say(f"ALARM: the server contradicts its own key log: {event.reason}")
+            say(f"ALARM: the server contradicts its own key log: {event.reason}" if event.proof else _DOUBT)
 
     def _json(self, event: Event) -> None:
         print(json_line(event), flush=True)

@@ -76,7 +76,8 @@ class Parts:
         self.live: Live | None = None
         self.wants_close: FastChatError | None = None
         self.alarmed = bool(vault.alarm())
-        self.alarms_told: set[str] = set()
+        self.doubted_by: set[str] = set()
+        """Devices whose word against the key log was shown."""
         self.untold = True
         """There may be messages whose senders do not know yet that they are here, or read."""
         self.said: list[ClientMessage] = []
@@ -110,14 +111,16 @@ class Parts:
         if self.wants_close is None:
             self.wants_close = why
 
-    def alarm(self, contradiction: Contradiction, *, is_proof: bool = True) -> None:
-        """The key log is not one and the same for everybody. A peer's word alone is no proof: it is shown, but anybody
-        could stop us from sending with it."""
-        if is_proof:
+    def alarm(self, contradiction: Contradiction) -> None:
+        """The key log is not one and the same for everybody. A peer's word alone is no proof: it is shown, once, but
+        anybody could stop us from sending with it."""
+        if not contradiction.peer:
             if self.alarmed:
                 return  # said and kept already; one lie leads to others
             self.vault.put("alarm", contradiction.evidence)
             self.alarmed = True
-        if contradiction.evidence not in self.alarms_told:
-            self.alarms_told.add(contradiction.evidence)
-            self.tell(LogAlarm(contradiction.message, contradiction.evidence))
+        elif contradiction.peer in self.doubted_by:
+            return
+        else:
+            self.doubted_by.add(contradiction.peer)
+        self.tell(LogAlarm(contradiction.message, contradiction.evidence, not contradiction.peer))

@@ -158,7 +158,7 @@ class Receiver:
         try:
             is_known = parts.witness.compare(device, plain.checkpoint.size, plain.checkpoint.root)
         except Contradiction as contradiction:
-            parts.alarm(contradiction, is_proof=False)
+            parts.alarm(contradiction)
             return
         if not is_known and live is not None:
             live.log_wanted = True

@@ -29,6 +29,9 @@ class Coverage(Enum):
 class Contradiction(LogInconsistent):
     """The server contradicts its key log."""
 
+    peer = ""
+    """The device that says so; "" if it follows from what the server signed."""
+
     def __init__(self, message: str, **evidence: object) -> None:
         super().__init__(message)
         self.evidence = msgspec.json.format(msgspec.json.encode({"what": message, **evidence}), indent=2).decode()
@@ -132,12 +135,14 @@ class Witness:
 
     def _hold(self, device: str, size: int, root: bytes) -> None:
         if self._root_at(size) != root:
-            raise Contradiction(
+            contradiction = Contradiction(
                 "somebody was shown another key log than we were",
                 theirs={"device": device, "size": size, "root": root},
                 ours={"size": size, "root": self._root_at(size)},
                 **self._known(),
             )
+            contradiction.peer = device
+            raise contradiction
 
     def _root_at(self, size: int) -> bytes:
         if size == 0:

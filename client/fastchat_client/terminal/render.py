@@ -173,6 +173,12 @@ def root_changed(event: RootChanged, accept: str) -> Line:
 
 
 def log_alarm(event: LogAlarm, kept_in: str) -> Line:
+    if not event.proof:
+        return [
+            ("class:alarm", "A contact was shown another log of everybody's keys than you, or says so.\n"),
+            ("", "Either the server lies, or that contact's program does. Compare keys in another way, with /whoami."),
+            ("", f" What it says is in {kept_in}"),
+        ]
     return [
         ("class:alarm", "ALARM: the server contradicts its own log of everybody's keys. Nothing more is sent.\n"),
         ("", f"  {clean_line(event.reason)}\n"),

@@ -37,7 +37,7 @@ TEXT = DOCUMENT.read_text(encoding="utf-8")
 EXAMPLES = protocol_examples.read(TEXT)
 CLIENT = typing.get_args(wire.ClientMessage)
 SERVER = typing.get_args(wire.ServerMessage)
-DEVICE_ID = "^[0-9a-f]{32}$"
+DEVICE_ID = r"^[0-9a-f]{32}\Z"
 STATEMENTS = (links.Genesis, links.AddDevice, prekeys.OneTime, prekeys.Fallback, prekeys.Seal)
 CONTENTS = typing.get_args(content.Content)
 PLAINTEXT = (content.Plain, content.Party, content.TreeHead)

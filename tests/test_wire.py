@@ -49,6 +49,12 @@ class WireCase(SynchronousTestCase):
         for kind in CLIENT_KINDS:
             self.assertEqual("id" in kind.__struct_fields__, kind is not wire.Received)
 
+    def test_a_device_id_has_nothing_behind_it(self) -> None:
+        line = b'{"t":"login","id":1,"user":"alice","device":"%s","signature":"' + b"A" * 86 + b'=="}'
+        wire.decode_client_message(line % (b"0" * 32))
+        for wrong in (b"0" * 32 + b"\\n", b"0" * 33, b"0" * 31, b"\\n" + b"0" * 32, b"F" * 32):
+            self.assertRaises(ProtocolError, wire.decode_client_message, line % wrong)
+
     def test_a_body_is_forwarded_untouched(self) -> None:
         line = b'{"t":"send","id":1,"n":2,"to":[{"device":"%s","body":"QUJD"}]}' % (b"0" * 32)
         send = wire.decode_client_message(line)

@@ -32,7 +32,7 @@ that the recipient takes."""
 Id = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 """A request's number, or a counter: exact in every JSON implementation."""
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
-DeviceId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+DeviceId = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
 Token = Annotated[str, Meta(max_length=128)]
 
 
@@ -344,7 +344,7 @@ class Pong(msgspec.Struct, tag_field="t", tag="pong", frozen=True):
 
 
 class GoAway(msgspec.Struct, tag_field="t", tag="goaway", frozen=True):
-    """service → client: this service is about to stop; find another one after `after` seconds."""
+    """service → client: this service is about to stop. Close, and after `after` seconds find another one."""
 
     after: float
     reason: str

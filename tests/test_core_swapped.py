@@ -62,6 +62,42 @@ class Swapped(SceneTest):
         self.scene.settle()
         self.assertEqual([text for text in self.bob.reads("carol") if text != "?"], ["pay 10"])
 
+    def test_numbers_that_are_used_up_before_their_messages_come(self) -> None:
+        """A server puts garbage under the names of messages to come; a week later it is honest again."""
+        carol = self.scene.person("carol", root=root_key(2))
+        carol.says("bob", "I am carol")
+        self.scene.settle()
+        box = self.network.devices[self.bob.device].mailbox
+        letter, garbage = box[0], Raw(b'"AAAA"')
+        first = self.alice.vault.number("next_n")
+        box.append(replace(letter, user="alice", device=self.alice.device, n=first, body=garbage))
+        box.append(replace(letter, user="carol", device=self.alice.device, n=first + 1, body=garbage))
+        self.bob.connects()
+        self.scene.settle()
+        self.assertEqual(len(self.bob.told(MessageUnreadable)), 2)
+        before = self.alice.vault.number("next_n")
+        self.bob.disconnects()
+        self.assertEqual(before, first, "what is sent next is what was used up")
+        for text in ("one", "two"):
+            self.alice.says("bob", text)
+        self.scene.settle()
+        self.bob.connects()
+        self.scene.settle()
+        self.assertEqual(self.bob.reads("alice"), ["hello", "one", "two"])
+        self.assertEqual(self.bob.reads("carol"), ["I am carol"])
+        self.assertEqual({item.sender for item in self.bob.vault.history("alice")}, {"alice"})
+        # Garbage once more changes nothing, and neither do the messages themselves.
+        self.bob.disconnects()
+        for mail in list(self.network.sends[-2:]):
+            (recipient,) = mail[1].to
+            n = mail[1].n
+            box.append(replace(letter, user="alice", device=self.alice.device, n=n, body=garbage))
+            box.append(replace(letter, user="alice", device=self.alice.device, n=n, body=recipient.body))
+        self.bob.connects()
+        self.scene.settle()
+        self.assertEqual(self.bob.reads("alice"), ["hello", "one", "two"])
+        self.assertEqual(len(self.bob.told(MessageUnreadable)), 2)
+
     def test_my_own_message_handed_back_to_me(self) -> None:
         self.network.devices.setdefault(self.bob.device, Device("bob"))
         send = self.network.sends[-1][1]

@@ -44,8 +44,9 @@ def add_received(vault: Vault, message: Arrived) -> None:
     vault.execute(
         "INSERT INTO messages (device, n, conversation, sender, own, at, text, state, read)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (device, n) DO UPDATE SET"
-        " conversation = excluded.conversation, own = excluded.own, at = excluded.at, text = excluded.text,"
-        " state = excluded.state, read = excluded.read, unreadable = 0, reason = '' WHERE unreadable = 1",
+        " conversation = excluded.conversation, sender = excluded.sender, own = excluded.own, at = excluded.at,"
+        " text = excluded.text, state = excluded.state, read = excluded.read, unreadable = 0, reason = ''"
+        " WHERE unreadable = 1",
         (
             message.device,
             message.n,
@@ -67,6 +68,12 @@ def add_unreadable(vault: Vault, device: str, n: int, sender: str, at: int, reas
         " VALUES (?, ?, ?, ?, 0, ?, '', ?, 1, 1) ON CONFLICT (device, n) DO NOTHING",
         (device, n, sender, sender, at, reason),
     )
+
+
+def is_placeholder(vault: Vault, device: str, n: int) -> bool:
+    """Whether what came under this name could not be read, and stands in the history as that."""
+    row = vault.execute("SELECT 1 FROM messages WHERE device = ? AND n = ? AND unreadable = 1", (device, n)).fetchone()
+    return row is not None
 
 
 def drop_placeholder(vault: Vault, device: str, n: int) -> None:

@@ -57,6 +57,7 @@ class Receiver:
             parts.tell(Notice(ProtocolError.code, "the server handed over a message as one of this very device"))
             return
         if not parts.inbox.take(message.device, message.n):
+            self._once_more(message)
             return
         if parts.inbox.holds(message.user) or not self._is_known(message.user, message.device):
             self._hold(live, message)
@@ -92,7 +93,14 @@ class Receiver:
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
-    def _open(self, user: str, device: str, n: int, at: int, body: Raw) -> None:
+    def _once_more(self, message: Message) -> None:
+        """Something came under this name before. If it could not be read, it may have been put there so that the
+        message itself would not be taken; if this is it, it takes that one's place, else nothing happens."""
+        vault, user, device, n = self._parts.vault, message.user, message.device, message.n
+        if history.is_placeholder(vault, device, n) and self._is_known(user, device):
+            self._open(user, device, n, message.at, message.body, is_first=False)
+
+    def _open(self, user: str, device: str, n: int, at: int, body: Raw, *, is_first: bool = True) -> None:
         parts = self._parts
         account = parts.accounts.get(user)
         sender = None if account is None else account.devices.get(device)
@@ -105,14 +113,23 @@ class Receiver:
             # The number is under the encryption, too: a body cannot be handed over as another message.
             if plain.seq != n or not self._is_place(plain, sender):
                 raise Unreadable(Reason.WRONG_IDENTITY)
-            return plain, decode_content(plain.content)
+            content = decode_content(plain.content)
+            if isinstance(content, Unknown) and not is_first:
+                raise Unreadable(Reason.NEWER_CLIENT)
+            return plain, content
 
         try:
             plain, content = parts.sessions.read(parts.me, sender, ratchet.body_from_wire(body), parts.now(), check)
         except Unreadable as problem:
-            self._unreadable(user, device, n, at, problem, is_worth_asking=problem.reason is not Reason.NEWER_CLIENT)
+            if is_first:
+                is_worth_asking = problem.reason is not Reason.NEWER_CLIENT
+                self._unreadable(user, device, n, at, problem, is_worth_asking=is_worth_asking)
             return
         self._compare_logs(device, plain)
+        if not is_first:
+            parts.inbox.came_again(device, n)
+            if not isinstance(content, Text):
+                history.drop_placeholder(parts.vault, device, n)
         if isinstance(content, Unknown):
             self._unreadable(user, device, n, at, Unreadable(Reason.NEWER_CLIENT), is_worth_asking=False)
         else:

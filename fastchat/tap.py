@@ -7,6 +7,7 @@ person sees: on the screen a screenful and warnings; everything else in the log 
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import signal
 import sys
@@ -75,6 +76,11 @@ class FastChat(NetworkService):
 
     def _running(self, running: Running) -> None:
         self.log.info("all services answer")
+        # What is here now stays, and messages make garbage without cycles: looking for some after every few hundred
+        # objects costs 5 to 8 % of the time of a busy server (make bench).
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
         # twistd has put its log in the place of sys.stdout.
         print(screenful(self._config, running), file=sys.__stdout__, flush=True)
 

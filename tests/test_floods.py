@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from msgspec import UNSET
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.delivery import outgoing
+from fastchat.errors import TooManyConnections
 from fastchat.protocols import wire
+from fastchat.services import listening
 from tests.support.calling import SessionCase
 from tests.support.delivery import now
 from tests.support.people import OwnDevice
@@ -92,3 +98,34 @@ class OneTimeKeys(SessionCase):
         self.assertEqual((error.code, error.retry_after), ("rate-limited", 0.5))
         self.passes(0.5)
         self.assertIsInstance(self.claim(self.alice, "bob"), wire.KeysAnswer)
+
+
+class Refused(SynchronousTestCase):
+    def test_of_many_connections_over_a_limit_only_some_are_told(self) -> None:
+        self.patch(listening, "MOST_REFUSED", 2)
+        said: list[str] = []
+
+        class Shell:
+            def send(self, message: wire.Error) -> None:
+                said.append(message.code)
+
+            def close(self) -> None:
+                """It would go on until the other side has it."""
+
+            def abort(self) -> None:
+                said.append("aborted")
+
+        clock, there = Clock(), set[Any]()
+
+        def refuse() -> Any:
+            refused = listening._Refused(cast(Any, Shell()), there, clock)
+            refused.say(TooManyConnections())
+            return refused
+
+        first, _, third = refuse(), refuse(), refuse()
+        self.assertEqual(said, ["too-many-connections"] * 2 + ["aborted"])
+        for refused in (first, third):
+            refused.lost()
+        refuse()
+        self.assertEqual(said[3:], ["too-many-connections"])
+        self.assertEqual(len(there), 2)

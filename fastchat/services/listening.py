@@ -41,6 +41,10 @@ class Conversation(Protocol):
     def lost(self) -> None: ...
 
 
+MOST_REFUSED = 100
+"""Connections over a limit that a port tells why at the same time; further ones are aborted at once: what is said to
+them takes a handshake."""
+
 Converse = Callable[[LineShell, str], Conversation]
 """Begins a conversation on a shell that is up, with the peer's address."""
 
@@ -48,13 +52,18 @@ Converse = Callable[[LineShell, str], Conversation]
 class _Refused:
     """The conversation with a connection over a limit: none."""
 
-    def __init__(self, shell: LineShell, reactor: Any) -> None:
+    def __init__(self, shell: LineShell, open_: set[_Refused], reactor: Any) -> None:
         self._shell = shell
+        self._open = open_
+        self._open.add(self)
         self._abort = reactor.callLater(CLOSE_SECONDS, shell.abort)
 
     def say(self, error: LimitError) -> None:
-        self._shell.send(error_from(error))
-        self._shell.close()
+        if len(self._open) > MOST_REFUSED:
+            self._shell.abort()
+        else:
+            self._shell.send(error_from(error))
+            self._shell.close()
 
     def received(self, message: ClientMessage) -> None: ...
 
@@ -63,6 +72,7 @@ class _Refused:
     def writable(self, writable: bool) -> None: ...
 
     def lost(self) -> None:
+        self._open.discard(self)
         if self._abort.active():
             self._abort.cancel()
 
@@ -70,10 +80,11 @@ class _Refused:
 class _Connection:
     """A shell's owner: counts the address, and passes everything on to the conversation."""
 
-    def __init__(self, node: Node, address: str, converse: Converse) -> None:
+    def __init__(self, node: Node, address: str, converse: Converse, refused: set[_Refused]) -> None:
         self._node = node
         self._address = address
         self._converse = converse
+        self._refused = refused
         self._counted = False
         self._conversation: Conversation
 
@@ -88,7 +99,7 @@ class _Connection:
             self._node.addresses.connected(self._address)
         except LimitError as error:
             # Before it says anything: what is written before the handshake makes the transport report at once.
-            self._conversation = refused = _Refused(shell, self._node.reactor)
+            self._conversation = refused = _Refused(shell, self._refused, self._node.reactor)
             refused.say(error)
         else:
             self._counted = True
@@ -115,9 +126,10 @@ class _Factory(Factory):
     def __init__(self, node: Node, converse: Converse) -> None:
         self._node = node
         self._converse = converse
+        self._refused: set[_Refused] = set()
 
     def buildProtocol(self, addr: IAddress | None) -> LineShell:
-        owner = _Connection(self._node, getattr(addr, "host", ""), self._converse)
+        owner = _Connection(self._node, getattr(addr, "host", ""), self._converse, self._refused)
         return LineShell(owner, decode_client_message, self._node.turn, self._node.config.limits.outbound_hard)
 
 

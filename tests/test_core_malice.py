@@ -12,6 +12,7 @@ from msgspec import UNSET, Raw
 
 from fastchat.protocols import wire
 from fastchat.protocols.wire import ServerMessage, Signed
+from fastchat_client import inbox
 from fastchat_client.events import MessageReceived
 from tests.support.conversation import Person, SceneTest
 
@@ -217,13 +218,26 @@ class AnyMessage(SceneTest):
 
     def test_a_mailbox_that_never_ends_is_not_taken_for_ever(self) -> None:
         """Messages of people whose keys cannot be had are held, up to as many as a mailbox holds."""
+        self._flood(Raw(b'"AAAA"'), 10_000)
+
+    def _flood(self, body: Raw, taken: int) -> None:
         self.network.mangle = lambda device, message: [] if isinstance(message, wire.KeysAnswer) else [message]
         self.alice.disconnects()
         self.alice.connects()
         self.scene.settle()
-        for k in range(1, 10_010):
-            self._hear(wire.Message(k, f"user-{k % 50}", "0" * 32, k, 0, Raw(b'"AAAA"')))
+        for k in range(1, taken + 10):
+            self._hear(wire.Message(k, f"user-{k % 50}", "0" * 32, k, 0, body))
         assert self.alice.core.wants_close is not None
         self.assertEqual(self.alice.core.wants_close.code, "busy")
         self.alice.core.take_events()
-        self.assertEqual(self.alice.vault.execute("SELECT COUNT(*) FROM held").fetchone()[0], 10_000)
+        self.assertEqual(self.alice.vault.execute("SELECT COUNT(*) FROM held").fetchone()[0], taken)
+
+    def test_nor_is_one_of_large_messages(self) -> None:
+        self.patch(inbox, "MOST_HELD_BYTES", 100_000)
+        self._flood(Raw(b'"%s"' % (b"A" * 998)), 100)
+        self.alice.core._begin()
+        self.assertTrue(self.alice.core._parts.inbox.is_full)
+        with self.alice.vault.transaction():
+            for number in range(50):
+                self.alice.core._parts.inbox.release(f"user-{number}")
+        self.assertEqual(self.alice.core._parts.inbox._held_bytes, 0)

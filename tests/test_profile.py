@@ -13,7 +13,15 @@ from twisted.trial.unittest import TestCase
 from fastchat.errors import ConfigError
 from fastchat.protocols.wire import ServiceAddress
 from fastchat_client.password import Cost
-from fastchat_client.profile import Facts, NoProfile, Profile, ProfileInUse, profiles_in, write_whole
+from fastchat_client.profile import (
+    MOST_SERVICES,
+    Facts,
+    NoProfile,
+    Profile,
+    ProfileInUse,
+    profiles_in,
+    write_whole,
+)
 
 
 def facts(user: str = "alice") -> Facts:
@@ -68,6 +76,11 @@ class ProfileTests(TestCase):
         profile.remember(services)
         profile.remember(())
         self.assertEqual(tuple(Profile.load(self.directory).services), services)
+
+    def test_a_list_without_end_is_not_remembered(self) -> None:
+        profile = Profile.create(self.directory, facts())
+        profile.remember([ServiceAddress(f"chat{number}", "::1", 7401) for number in range(3000)])
+        self.assertEqual(len(Profile.load(self.directory).services), MOST_SERVICES)
 
     def test_the_same_list_again_is_not_written(self) -> None:
         profile = Profile.create(self.directory, facts())

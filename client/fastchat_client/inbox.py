@@ -21,7 +21,8 @@ MOST_PER_DEVICE = 8
 """Unreadable messages of one device that are asked for within an hour: two devices that cannot read each other must
 not keep each other busy."""
 MOST_HELD = 10_000
-"""As many as a mailbox holds. Beyond that, nothing is taken from the network until something is decided."""
+MOST_HELD_BYTES = 64 * 1024 * 1024
+"""As much as a mailbox holds. Beyond that, nothing is taken from the network until something is decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,9 @@ class Held:
 class Inbox:
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
-        self._held = Counter[str](dict(vault.execute("SELECT user, COUNT(*) FROM held GROUP BY user").fetchall()))
+        rows = vault.execute("SELECT user, COUNT(*), SUM(LENGTH(body)) FROM held GROUP BY user").fetchall()
+        self._held = Counter[str]({user: count for user, count, _ in rows})
+        self._held_bytes = sum(size for _, _, size in rows)
 
     # --- taken -------------------------------------------------------------------------------------------------------
 
@@ -52,7 +55,7 @@ class Inbox:
 
     @property
     def is_full(self) -> bool:
-        return self._held.total() >= MOST_HELD
+        return self._held.total() >= MOST_HELD or self._held_bytes >= MOST_HELD_BYTES
 
     @property
     def users(self) -> list[str]:
@@ -69,6 +72,7 @@ class Inbox:
             (message.user, message.device, message.n, min(max(0, message.at), 2**53), bytes(message.body)),
         )
         self._held[message.user] += 1
+        self._held_bytes += len(memoryview(message.body))
 
     def held(self, user: str) -> list[Held]:
         """Everything held of `user`, in the order in which it came."""
@@ -82,6 +86,7 @@ class Inbox:
         held = self.held(user)
         self._vault.execute("DELETE FROM held WHERE user = ?", (user,))
         del self._held[user]
+        self._held_bytes -= sum(len(message.body) for message in held)
         return held
 
     # --- not readable ------------------------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ from fastchat.protocols.wire import ServiceAddress
 from fastchat_client.password import Cost
 
 FORMAT = 1
+MOST_SERVICES = 100
+"""Remembered: each is tried, and a server could name any machine."""
 
 
 class NoProfile(ConfigError):
@@ -119,7 +121,7 @@ class Profile:
 
     def remember(self, services: Sequence[ServiceAddress]) -> None:
         """Keep the balancer's newest list of services, for when the balancer cannot be reached."""
-        newest = tuple(sorted(services, key=lambda service: service.name))
+        newest = tuple(sorted(services[:MOST_SERVICES], key=lambda service: service.name))
         if newest and newest != self.facts.services:
             self.facts = msgspec.structs.replace(self.facts, services=newest)
             self._save()

@@ -38,10 +38,15 @@ LINK = str(Invite("127.0.0.1", 1, b"p" * 32, b"l" * 32, "token"))
 
 
 def typed(*arguments: str) -> tuple[int, str, str]:
-    """Run one command here; exit code, stdout, stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = run_cli(list(arguments))
+    """Run one command here, where nobody can be asked; exit code, stdout, stderr."""
+    out, err, before = io.StringIO(), io.StringIO(), sys.stdin
+    # Whoever runs the tests may sit at a terminal, and would be asked.
+    sys.stdin = io.TextIOWrapper(io.BytesIO())
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = run_cli(list(arguments))
+    finally:
+        sys.stdin = before
     return code, out.getvalue(), err.getvalue()
 
 
@@ -192,7 +197,8 @@ class OfflineTests(CliTestCase):
         _, out, _ = typed("contacts", "--json", "--profile", str(directory))
         (bob,) = [json.loads(line) for line in out.splitlines()]
         self.assertEqual((bob["user"], bob["unread"], bob["last"]), ("bob", 1, "2023-11-14T22:14:20.000Z"))
-        self.assertIn("bob", typed("contacts", "--profile", str(directory))[1])
+        _, text, _ = typed("contacts", "--profile", str(directory))
+        self.assertIn("bob              unread 1    last 2023-11-", text)
 
     def test_nothing_to_accept(self) -> None:
         self.assertIn("has not changed", self.refused(1, "accept", "bob", "--profile", str(self.profile())))

@@ -252,7 +252,7 @@ def contacts(as_json: bool, profile_dir: Path | None, password_file: Path | None
             click.echo(json_line(fields))
             continue
         last = clock(conversation.last_at, datetime.now(UTC)) if conversation else "never"
-        click.echo(clean_line(f"{user:<16} unread {fields['unread']:<4} last {last}"))
+        click.echo(f"{clean_line(user):<16} unread {fields['unread']:<4} last {last}")
         click.echo(f"  key {fields['root'] or 'not known yet'}")
         if fields["changed_to"]:
             click.echo(f"  NOW {fields['changed_to']}: ask {user} in another way, then: fastchat accept {user}")

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -174,6 +175,22 @@ class OfflineTests(CliTestCase):
         self.assertIn("UTF-8", self.refused(1, "whoami", "--profile", directory))
         self.password.unlink()
         self.assertIn("No such file", self.refused(1, "whoami", "--profile", directory))
+
+    def test_where_there_is_no_terminal_nobody_is_asked_for_a_password(self) -> None:
+        directory = str(self.profile())
+        del os.environ["FASTCHAT_PASSWORD_FILE"]
+        # A session of its own has no terminal, as under cron; the file /dev/tty is there all the same.
+        ended = subprocess.run(
+            [sys.executable, "-c", "from fastchat_client.cli import main; main()", "whoami", "--profile", directory],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            start_new_session=True,
+            check=False,
+        )
+        self.assertEqual((ended.returncode, ended.stdout), (1, ""), ended.stderr)
+        self.assertEqual(ended.stderr.count("\n"), 1, ended.stderr)
+        self.assertIn("--password-file", ended.stderr)
 
     def test_history_and_contacts_from_the_vault(self) -> None:
         directory = self.profile()

@@ -74,7 +74,18 @@ def read_password(password_file: Path | None, user: str = "", twice: bool = Fals
         if not password:
             raise ConfigError(f"the password file {password_file} begins with an empty line")
         return password
-    if not sys.stdin.isatty() and not os.path.exists("/dev/tty"):
+    if not _somebody_is_there():
         raise ConfigError("there is nobody to ask for the password; give --password-file F")
     label = f"Password of {user}" if user else "Choose a password" if twice else "Password"
     return str(click.prompt(label, hide_input=True, confirmation_prompt=twice, err=True))
+
+
+def _somebody_is_there() -> bool:
+    """Whether there is a terminal to ask at. The file /dev/tty is there without one too, but does not open."""
+    if sys.stdin.isatty():
+        return True
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

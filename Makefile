@@ -24,8 +24,7 @@ help:
 	@echo 'make clean   remove .venv and what tools left; the state in var/ stays'
 
 run: $(RUNTIME)
-	@test -d "$$FASTCHAT_HOME" || mkdir -p -m 700 "$$FASTCHAT_HOME"
-	@exec $(BIN)/twistd --pidfile="$$FASTCHAT_HOME/twistd.pid" -ny fastchat.tac
+	@exec $(BIN)/twistd --pidfile= -ny fastchat.tac
 
 test: $(DEVELOPMENT)
 	$(BIN)/trial --force-gc --random=0 tests

@@ -102,6 +102,9 @@ class FirstFiveMinutes(SynchronousTestCase):
         self.assertEqual((self.home / "var" / "invite").read_text().strip(), link)
         with urlopen(f"http://127.0.0.1:{self.port + 80}/healthz") as answer:
             self.assertEqual(answer.status, 200)
+        second = self.terminal(run)
+        second.expect("another FastChat is running on this home")
+        second.expect(pexpect.EOF)
 
         self.joins(alice_joins, link, "alice")
         self.joins(bob_joins, link, "bob")
@@ -131,4 +134,5 @@ class FirstFiveMinutes(SynchronousTestCase):
         # make itself may end by the very Ctrl-C, as a shell expects of it.
         self.assertIn((network.exitstatus, network.signalstatus), ((0, None), (None, signal.SIGINT)))
         self.assertFalse((self.home / "var" / "postgres" / "data" / "postmaster.pid").exists())
+        # A pid file outlives a power cut, and the next start would stop short if anything else had that number by then.
         self.assertFalse((self.home / "var" / "twistd.pid").exists())

@@ -341,6 +341,31 @@ class Log(SceneTest):
         self.assertIn(State.ACCEPTED, self.alice.states(answer))
         self.assertEqual(self.alice.vault.alarm(), "")
 
+    def test_a_log_that_ends_before_what_a_peer_has_seen(self) -> None:
+        """A server that keeps Bob where the two logs are still one keeps him from comparing them."""
+        until = self.bob.core._parts.witness.size
+        self.network.leaves += [some_leaf(b"a")]
+        self._reconnect(self.alice)
+
+        def freeze(device: str, message: wire.ServerMessage) -> list[wire.ServerMessage]:
+            if device == self.bob.device and isinstance(message, wire.LogAnswer):
+                return [msgspec.structs.replace(message, leaves=b"", checkpoint=self.network.checkpoint(until))]
+            return [message]
+
+        self.network.mangle = freeze
+        self.alice.says("bob", "have you seen it?")
+        self.scene.settle()
+        self.assertEqual(self.bob.told(LogAlarm), [])
+        self.scene.pass_time(400)
+        self.assertEqual(self.bob.reads("alice")[-1:], ["have you seen it?"])
+        (alarm,) = self.bob.told(LogAlarm)
+        self.assertEqual((alarm.reason, alarm.proof), ("somebody was shown more of the key log than we are", False))
+        # When the server shows it all the same, all is well.
+        self.network.mangle = lambda device, message: [message]
+        self.scene.pass_time(400)
+        self.assertEqual(len(self.bob.told(LogAlarm)), 1)
+        self.assertEqual(self.bob.core._parts.witness.ahead(), set())
+
     def test_a_peer_who_is_ahead_is_compared_later(self) -> None:
         # Alice's connection shows her more of the log than Bob's has so far.
         self.network.leaves += [some_leaf(b"a")]

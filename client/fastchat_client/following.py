@@ -43,6 +43,7 @@ class Follower:
         if not live.log_request:
             size = self._parts.witness.size
             live.log_asked_at = self._parts.clock()
+            live.log_ahead = self._parts.witness.ahead()
             live.log_request = self._parts.say(lambda i: LogRequest(i, size))
 
     def log_answer(self, live: Live, answer: LogAnswer) -> None:
@@ -64,6 +65,10 @@ class Follower:
             if parts.witness.coverage(user, parts.accounts.links(user)) is not Coverage.COVERED:
                 parts.accounts.mark_user_stale(user)
         is_end = len(answer.leaves) < LEAF_SIZE
+        if is_end:
+            # What they had seen was in the log before it was asked for.
+            for device in live.log_ahead & parts.witness.ahead():
+                parts.alarm(parts.witness.withheld(device))
         aside, live.aside = live.aside, {}
         for keys, claim in aside.values():
             self._take(live, keys, claim, log_is_read=is_end)

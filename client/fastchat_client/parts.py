@@ -47,6 +47,8 @@ class Live:
     log_wanted: bool = False
     """A peer has seen more of the log than we have."""
     log_asked_at: float = -1e9
+    log_ahead: set[str] = field(default_factory=set)
+    """Devices that had seen more of the log than we when it was asked for last."""
     publish_request: int = 0
     published_at: float = -1e9
     aside: dict[str, tuple[AccountKeys, bool]] = field(default_factory=dict)

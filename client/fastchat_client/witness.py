@@ -133,6 +133,22 @@ class Witness:
                 found.append(contradiction)
         return found
 
+    def ahead(self) -> set[str]:
+        """Devices that say that they have seen more of the log than is known here."""
+        return {device for (device,) in self._vault.execute("SELECT device FROM claims WHERE size > ?", (self.size,))}
+
+    def withheld(self, device: str) -> Contradiction:
+        """The server says that its log ends before what `device` has seen of it."""
+        row = self._vault.execute("SELECT size, root FROM claims WHERE device = ?", (device,)).fetchone()
+        contradiction = Contradiction(
+            "somebody was shown more of the key log than we are",
+            theirs={"device": device, "size": row[0], "root": row[1]},
+            ours={"size": self.size, "root": self.root},
+            **self._known(),
+        )
+        contradiction.peer = device
+        return contradiction
+
     def _hold(self, device: str, size: int, root: bytes) -> None:
         if self._root_at(size) != root:
             contradiction = Contradiction(

@@ -437,6 +437,23 @@ class NetworkTests(TestCase):
         listening.signal(signal.SIGTERM)
         self.assertEqual(await listening.ended, 143)
 
+    async def test_what_keeps_a_message_from_being_sent_is_said_whoever_would_send_it(self) -> None:
+        await self.join("alice")
+        profile = Profile.load(self.folder / "alice")
+        vault = messenger.unlock(profile, "correct horse")
+        self.addCleanup(vault.close)
+        with vault.transaction():
+            vault.execute("INSERT INTO accounts VALUES ('bob', x'00', x'00', 0, 0, x'00', x'01')")
+        code, _, alone = await self.run_command("alice", "send", "bob", "hi", "--timeout", "30")
+        self.assertEqual((code, alone.count("fastchat accept bob")), (1, 1), alone)
+        # Now another process would do the sending.
+        with profile.locked():
+            self.assertEqual(await self.run_command("alice", "send", "bob", "hi", "--timeout", "30"), (1, "", alone))
+            with vault.transaction():
+                vault.put("alarm", "two checkpoints that do not agree")
+            code, _, err = await self.run_command("alice", "send", "carol", "hi", "--timeout", "30")
+            self.assertEqual((code, err.count("key log")), (1, 1), err)
+
     async def test_a_plain_chat_on_pipes(self) -> None:
         await self.join("alice", "bob")
         alice = self.start("alice", "chat", "bob")

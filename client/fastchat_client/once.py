@@ -139,12 +139,7 @@ async def send(running: Running, profile: Profile, vault: Vault, to: str, text: 
             if isinstance(event, MessageState) and event.id in sent:
                 _judge(ending, event.state, event.reason)
             elif isinstance(event, RootChanged) and event.user == to:
-                ending(
-                    TrustError(
-                        f"the key of {to} has changed; {_KEPT} once you accept it: ask {to} in another way, then type "
-                        f"fastchat accept {to}"
-                    )
-                )
+                ending(_changed(to))
             elif isinstance(event, LogAlarm) and event.proof:
                 ending(TrustError(f"{event.reason}; evidence: {messenger.alarm_file}; the message was not sent"))
             elif isinstance(event, LogAlarm):
@@ -158,10 +153,9 @@ async def send(running: Running, profile: Profile, vault: Vault, to: str, text: 
                     say(f"{problem.message}; trying again. Ctrl-C leaves the message in the outbox")
 
     messenger = Messenger(profile, vault, running.reactor, told)
-    if any(contact.user == to and contact.changed_to for contact in vault.contacts()):
-        messenger.send(to, text)
-        raise TrustError(f"the key of {to} has changed; {_KEPT} after: fastchat accept {to}")
     sent.append(messenger.send(to, text))
+    if _has_changed(vault, to):
+        raise _changed(to)
     messenger.start()
     try:
         return await until(running.reactor, seconds, ending, lambda: NotYet(f"not accepted yet; {_KEPT}"))
@@ -176,11 +170,26 @@ async def send_through_other(running: Running, vault: Vault, to: str, text: str,
     began = running.reactor.seconds()
     while not ending.result.called:
         _judge(ending, vault.state_of(message_id), _reason(vault, to, message_id))
+        if _has_changed(vault, to):
+            ending(_changed(to))
+        if vault.alarm():
+            ending(TrustError("the server has contradicted its key log; the message was not sent"))
         if seconds is not None and running.reactor.seconds() - began >= seconds:
             ending(NotYet(f"not accepted yet; {_KEPT}"))
         if not ending.result.called:
             await deferLater(running.reactor, POLL_SECONDS)
     return await ending.result
+
+
+def _has_changed(vault: Vault, user: str) -> bool:
+    return any(contact.user == user and contact.changed_to for contact in vault.contacts())
+
+
+def _changed(user: str) -> TrustError:
+    return TrustError(
+        f"the key of {user} has changed; the message waits in the outbox until you accept it: ask {user} in another "
+        f"way, then type fastchat accept {user}"
+    )
 
 
 def _judge(ending: Ending, state: str, reason: str) -> None:

@@ -477,6 +477,9 @@ class NetworkTests(TestCase):
         alice.write("hello bob\r")
         await bob.until("hello bob")
         await alice.until("✓")
+        # Nobody could continue a process without a shell, so Ctrl-Z does not stop this one.
+        alice.write("after\x1a the stop\r")
+        await bob.until("after the stop")
         bob.write("/quit\r")
         self.assertEqual(await bob.ended, 0)
         alice.signal(signal.SIGTERM)

@@ -131,6 +131,8 @@ class PromptScreen:
             style=self._style,
             color_depth=self._depth,
             erase_when_done=True,
+            # Ctrl-Z: without this it would become a part of what is sent.
+            enable_suspend=True,
             refresh_interval=1.0,
             input=self._input,
             output=self._output,

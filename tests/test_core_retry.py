@@ -58,7 +58,7 @@ class Unreadable(SceneTest):
         self.scene.settle()
         (unreadable,) = self.bob.told(MessageUnreadable)
         self.assertEqual((unreadable.id, unreadable.sender, unreadable.retrying), (ids[1], "alice", True))
-        self.assertIn("damaged", unreadable.reason)
+        self.assertEqual(unreadable.reason, "its envelope is damaged, or was not sealed for this device")
         self.assertEqual([event.id for event in self.bob.told(MessageReceived)], [ids[0], ids[2], ids[1]])
         self.assertEqual(self.bob.reads("alice"), ["first", "one", "two", "three"])
         self.assertEqual([item.id for item in self.bob.vault.history("alice")][-3:], ids)

@@ -157,6 +157,14 @@ class RenderTests(SynchronousTestCase):
         first, second = render.plain(render.received(AT, NOW, "bob", "one\ntwo")).split("\n")
         self.assertEqual(first.index("one"), second.index("two"))
 
+    def test_what_could_not_be_read_says_why_in_words_later_too(self) -> None:
+        for reason, words in (
+            ("bad-content", "its content is malformed"),
+            ("of-another-version", "of-another-version"),
+        ):
+            item = HistoryItem("b" * 32 + ".1", "bob", "bob", "", 0, reason=reason, unreadable=True)
+            self.assertIn(f"({words})", render.plain(render.history(item, NOW, RICH, "a" * 32)))
+
     def test_every_style_is_defined(self) -> None:
         lines = render.sent(0, NOW, "x", RICH, "read") + render.preview(AT, NOW, "b", "x", RICH)
         styles = {style for style, _ in lines}

@@ -189,7 +189,7 @@ class Receiver:
         at = min(max(0, at), MOST_MILLIS)
         history.add_unreadable(parts.vault, device, n, user, at, problem.reason)
         asking = is_worth_asking and parts.inbox.want_again(user, device, n, problem.reason, parts.now())
-        parts.tell(MessageUnreadable(user, user, problem.message, iso(at), f"{device}.{n}", asking))
+        parts.tell(MessageUnreadable(user, user, problem.reason.sentence, iso(at), f"{device}.{n}", asking))
         if asking and parts.ready is not None:
             self.want_sessions(parts.ready)
 

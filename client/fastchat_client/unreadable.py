@@ -35,6 +35,11 @@ _SENTENCES = {
 }
 
 
+def in_words(reason: str) -> str:
+    """Of a reason as it stands in a vault; one that this version does not know stays as it is."""
+    return Reason(reason).sentence if reason in set(Reason) else reason
+
+
 class Unreadable(FastChatError):
     """This message cannot be read."""
 

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from fastchat_client.events import LogAlarm, RootChanged, State
 from fastchat_client.terminal.text import Look, clean, clean_line, clock
+from fastchat_client.unreadable import in_words
 from fastchat_client.vault import Contact, Conversation, HistoryItem
 
 Line = list[tuple[str, str]]
@@ -90,7 +91,7 @@ def unreadable(at: str | int, now: datetime, sender: str, reason: str, retrying:
 def history(item: HistoryItem, now: datetime, look: Look, device: str) -> Line:
     """A message of the past. `device` is this one: what other devices of the account sent is marked as such."""
     if item.unreadable:
-        return unreadable(item.at, now, item.sender, item.reason, retrying=False)
+        return unreadable(item.at, now, item.sender, in_words(item.reason), retrying=False)
     if item.own and item.id.startswith(f"{device}."):
         return sent(item.at, now, item.text, look, item.state, item.reason)
     return received(item.at, now, item.sender, item.text, item.own)

@@ -47,9 +47,18 @@ def free_block() -> int:
         return port
 
 
+def stop(network: Any) -> None:
+    """After a failure: end the network as a person would, so that no database of it is left behind."""
+    if network.isalive():
+        network.sendintr()
+        network.expect(pexpect.EOF)
+
+
 class FirstFiveMinutes(SynchronousTestCase):
     def setUp(self) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="fastchat-newcomer-"))
+        # The database's user must be able to pass, when root runs this; otherwise it keeps its data elsewhere.
+        self.home.chmod(0o711)
         self.addCleanup(shutil.rmtree, self.home)
         self.port = free_block()
         self.environ = {
@@ -95,6 +104,7 @@ class FirstFiveMinutes(SynchronousTestCase):
         run, alice_joins, bob_joins, chat = readme_commands()
 
         network = self.terminal(run)
+        self.addCleanup(stop, network)
         network.expect("FastChat is running")
         network.expect(r"(fastchat://127\.0\.0\.1:\S+)")
         link = network.match[1]

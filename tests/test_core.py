@@ -131,6 +131,15 @@ class Talk(SceneTest):
         self.assertEqual(alice.states(lost), [State.WAITING, State.FAILED])
         self.assertEqual(alice.vault.history("nobody")[0].reason, "There is nobody of this name on this network.")
 
+    def test_somebody_who_joins_a_moment_after_they_were_written_to(self) -> None:
+        alice = self.scene.person("alice")
+        alice.says("bob", "are you there?")
+        self.scene.settle()
+        bob = self.scene.person("bob")
+        alice.says("bob", "and now?")
+        self.scene.pass_time(3)
+        self.assertEqual(bob.reads("alice"), ["and now?"])
+
 
 class Devices(SceneTest):
     def test_every_device_has_everything(self) -> None:

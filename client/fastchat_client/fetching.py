@@ -14,6 +14,9 @@ MOST_REQUESTS = 8
 """Unanswered at once."""
 PATIENCE = 30.0
 """Seconds after which a question that came to nothing is worth asking again."""
+NOBODY_PATIENCE = 2.0
+"""Seconds after which somebody who was not there is asked for again: people join while others wait for them, and what
+is written to them next should not wait long."""
 MOST_USERS_WAITING = 10_000
 
 

@@ -7,7 +7,7 @@ from fastchat.identity.keylog import LEAF_SIZE
 from fastchat.identity.links import replay
 from fastchat.protocols.wire import AccountKeys, KeysAnswer, LogAnswer, LogRequest, Ready
 from fastchat_client import events
-from fastchat_client.fetching import PATIENCE, Question
+from fastchat_client.fetching import NOBODY_PATIENCE, PATIENCE, Question
 from fastchat_client.parts import Live, Parts
 from fastchat_client.receiving import Receiver
 from fastchat_client.sending import Sender
@@ -165,9 +165,10 @@ class Follower:
 
     def _nobody(self, live: Live, user: str) -> None:
         parts = self._parts
-        live.fetching.in_vain(user, parts.clock())
         if parts.accounts.get(user) is None:
+            live.fetching.in_vain(user, parts.clock(), NOBODY_PATIENCE)
             self._sender.fail_all(user, UnknownUser())
             self._receiver.release(user)
         else:
+            live.fetching.in_vain(user, parts.clock())
             parts.tell(events.Notice(RequestError.code, f"the server says that there is no {user} any more"))

@@ -1,0 +1,1 @@
+"""The instrument that proves that nothing is lost, whatever dies (`make chaos`)."""

@@ -299,6 +299,18 @@ class ConnectionTests(SynchronousTestCase):
         )
         self.assertEqual({event.code for event in self.gone()}, {"unreachable"})
 
+    def test_other_waits_can_be_asked_for(self) -> None:
+        self.wires.up = set()
+        self.connection = Connection(
+            self.core, self.places, self.clock, Most(), self.events.extend, self.wires, lambda tries: 2.0 + tries
+        )
+        self.connection.start()
+        for seconds in (2.0, 3.0):
+            self.turn()
+            self.clock.advance(seconds)
+        self.turn()
+        self.assertEqual([event.retry_in for event in self.gone()], [2.0, 3.0, 4.0])
+
     def test_after_a_steady_session_the_first_wait_is_short_again(self) -> None:
         self.session().hang_up()
         self.turn()

@@ -118,7 +118,8 @@ def longest_wait(tries: int) -> float:
 
 class Connection:
     """Keeps `core` connected from `start` to `stop`. `on_events` is given the core's events, and `Connecting` and
-    `Disconnected`, in order, in a turn of its own; it may act on the core, and calls `flush` when it has."""
+    `Disconnected`, in order, in a turn of its own; it may act on the core, and calls `flush` when it has. `longest`:
+    the most seconds that each reconnect waits, of which it waits a random part."""
 
     log = Logger()
 
@@ -130,6 +131,7 @@ class Connection:
         random: Random,
         on_events: Callable[[list[Event]], None],
         dial: Dial = dial,
+        longest: Callable[[int], float] = longest_wait,
     ) -> None:
         self._core = core
         self._network = network
@@ -137,6 +139,7 @@ class Connection:
         self._random = random
         self._on_events = on_events
         self._dial = dial
+        self._longest_wait = longest
         self._line: Line | None = None
         self._life: Deferred[None] | None = None
         self._over: Deferred[None] = Deferred()
@@ -199,7 +202,7 @@ class Connection:
                 return
             if self._was_steady():
                 tries = 0
-            wait = self._random.uniform(0.0, longest_wait(tries))
+            wait = self._random.uniform(0.0, self._longest_wait(tries))
             if problem.retry_after is not None:
                 wait = max(wait, min(problem.retry_after, LONGEST_WAIT))
             self._show(Disconnected(problem.code, problem.message, wait))

@@ -1,0 +1,115 @@
+"""What the checker reads of one client: its vault, table by table, and its journal. Nothing is judged here."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlcipher3 import dbapi2 as sqlcipher  # type: ignore[import-untyped]
+
+COMPOSED, SEALED, ACCEPTED, FAILED = range(4)
+"""States of an outbox row, as in schema.sql."""
+HAS_IT = ("accepted", "delivered", "read")
+"""States of a message in the history that say that the network has it."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """One client with one device. `key`: its vault's, 32 bytes. `journal`: need not be there."""
+
+    user: str
+    vault_path: Path
+    key: bytes
+    journal: Path
+
+
+class Row(NamedTuple):
+    """Of the history."""
+
+    seq: int
+    device: str
+    n: int
+    conversation: str
+    sender: str
+    own: int
+    at: int
+    text: str
+    state: str
+    reason: str
+    unreadable: int
+
+
+class OutboxRow(NamedTuple):
+    """Of the outbox."""
+
+    n: int
+    user: str
+    device: str | None
+    content: bytes
+    at: int
+    state: int
+    shown: int
+
+
+class Sent(NamedTuple):
+    """A text that its sender's vault has. Accepted, failed and waiting as far as any of its tables says so."""
+
+    row: Row
+    accepted: bool
+    failed: bool
+    waiting: bool
+
+
+class Client:
+    """All that is read of one client, before anything is judged."""
+
+    def __init__(self, person: Person) -> None:
+        self.user = person.user
+        if not person.vault_path.is_file():
+            raise FileNotFoundError(f"{person.user} has no vault at {person.vault_path}")
+        self.damage: list[str] = []
+        connection = sqlcipher.connect(str(person.vault_path), timeout=30.0, isolation_level=None)
+        try:
+            connection.execute(f"PRAGMA key = \"x'{person.key.hex()}'\"")
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute("BEGIN")  # one state of the file, also if its client still runs
+            self._read(connection)
+        finally:
+            connection.close()
+        self.journal = _journal(person.journal)
+        self.sent: dict[tuple[str, int], Sent] = {}
+        """By recipient and counter."""
+        self.received: dict[str, Counter[int]] = defaultdict(Counter)
+        """By sender: how often each counter stands in the history."""
+
+    def _read(self, db: Any) -> None:
+        meta = dict(db.execute("SELECT name, value FROM meta").fetchall())
+        if meta.get("user") != self.user:
+            raise ValueError(f"the vault of {self.user} belongs to {meta.get('user')}")
+        self.device: str = meta["device"]
+        self.next_n: int = meta["next_n"]
+        columns = ", ".join(Row._fields)
+        self.history = [Row(*row) for row in db.execute(f"SELECT {columns} FROM messages ORDER BY seq")]  # noqa: S608
+        columns = ", ".join(OutboxRow._fields)
+        self.outbox = {row[0]: OutboxRow(*row) for row in db.execute(f"SELECT {columns} FROM outbox")}  # noqa: S608
+        self.seen = set(db.execute("SELECT device, n FROM seen").fetchall())
+        self.held = set(db.execute("SELECT device, n FROM held").fetchall())
+        self.asked = set(db.execute("SELECT device, n FROM retries").fetchall())
+        for pragma in ("quick_check", "cipher_integrity_check"):
+            self.damage += [str(row[0]) for row in db.execute(f"PRAGMA {pragma}") if row[0] != "ok"]
+
+
+def _journal(path: Path) -> list[dict[str, Any]]:
+    """Its whole lines; a line that a kill has cut is left out."""
+    entries = []
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            entries.append(entry)
+    return entries

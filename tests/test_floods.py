@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 from msgspec import UNSET
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.delivery import outgoing
@@ -115,10 +114,10 @@ class Refused(SynchronousTestCase):
             def abort(self) -> None:
                 said.append("aborted")
 
-        clock, there = Clock(), set[Any]()
+        there = set[Any]()
 
         def refuse() -> Any:
-            refused = listening._Refused(cast(Any, Shell()), there, clock)
+            refused = listening._Refused(cast(Any, Shell()), there)
             refused.say(TooManyConnections())
             return refused
 

@@ -177,6 +177,18 @@ class LineCase(SynchronousTestCase):
         self.assertTrue(self.transport.disconnecting)
         self.assertEqual(self.owner.messages, [])
 
+    def test_who_does_not_take_the_last_words_is_aborted(self) -> None:
+        self.shell.close(3.0)
+        self.clock.advance(2.9)
+        self.assertFalse(self.transport.aborted)
+        self.clock.advance(0.1)
+        self.assertTrue(self.transport.aborted)
+
+    def test_who_has_gone_in_time_is_not_aborted(self) -> None:
+        self.shell.close(3.0)
+        self.shell.connectionLost()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_what_comes_after_the_end_is_thrown_away(self) -> None:
         self.shell.dataReceived(b"x\n")
         self.shell.close()

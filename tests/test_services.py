@@ -135,7 +135,7 @@ class Doors(ServicesCase):
         visitors = [await self.visit() for _ in range(3)]
         chat = self.network.service.chats[0]
         await self.until(lambda: len(chat._open) == 3)
-        there = {session._binding() for session in chat._open}
+        there = {session._entrance._binding() for session in chat._open}
         here = {visitor.line.binding for visitor in visitors}
         self.assertEqual(here, there)
         self.assertEqual(len({binding.exporter for binding in here}), 3)

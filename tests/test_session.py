@@ -8,7 +8,8 @@ from msgspec import UNSET, Raw
 
 from fastchat.errors import FrameTooLong, ProtocolError
 from fastchat.protocols import wire
-from fastchat.protocols.session import BAD_FRAMES, CLOSE_SECONDS, COMMANDS, LEAVE_SECONDS, State
+from fastchat.protocols.line import CLOSE_SECONDS
+from fastchat.protocols.session import BAD_FRAMES, COMMANDS, LEAVE_SECONDS, State
 from tests.support.calling import BODY, Peer, SessionCase
 from tests.support.people import Person, scram_client, verifier_of
 

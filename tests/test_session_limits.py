@@ -11,7 +11,8 @@ from twisted.logger import globalLogPublisher
 
 from fastchat.errors import Internal, ProtocolError
 from fastchat.protocols import wire
-from fastchat.protocols.session import CLOSE_SECONDS, PENDING_REQUESTS, State
+from fastchat.protocols.line import CLOSE_SECONDS
+from fastchat.protocols.session import PENDING_REQUESTS, State
 from tests.support.calling import END_POINT, Peer, SessionCase
 from tests.support.people import PASSWORD, Person, scram_client
 from tests.support.rules import INVITE
@@ -332,7 +333,7 @@ class Waiting(SessionCase):
                 make_peer, make_request = _requests(self)[name]
                 peer = make_peer()
                 request = make_request(peer)
-                device = getattr(peer.session._device, "device", self.alice.id)
+                device = getattr(peer.session._entrance.device, "device", self.alice.id)
                 self.place.store.held = True
                 self.assertEqual(peer.says(request), [], name)
                 peer.hangs_up()

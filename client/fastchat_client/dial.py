@@ -45,7 +45,6 @@ class Line:
         self.secured: Deferred[Line] = Deferred()
         self.ended: Deferred[FastChatError] = Deferred()
         self._pin = pin
-        self._reactor = reactor
         self._problem: FastChatError | None = None
         self._shell = _PinnedShell(self, Turn(reactor))
 
@@ -68,15 +67,7 @@ class Line:
 
     def close(self) -> None:
         """Send what was said, then end; `ended` fires within `GOODBYE_SECONDS`."""
-        self._shell.close()
-        abort = self._reactor.callLater(GOODBYE_SECONDS, self._shell.abort)
-
-        def done(reason: FastChatError) -> FastChatError:
-            if abort.active():
-                abort.cancel()
-            return reason
-
-        self.ended.addCallback(done)
+        self._shell.close(GOODBYE_SECONDS)
 
     def fail(self, problem: FastChatError) -> None:
         """End now, for `problem`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
@@ -23,6 +23,9 @@ from fastchat.protocols.wire import MAX_LINE_BEFORE_LOGIN, encode
 WRITTEN_AT_ONCE = 64 * 1024
 """Bytes that gather in one turn before they are written within it: what the transport would take must not count as
 what the other side does not read, and the transport must have its say before a whole window has gathered."""
+
+CLOSE_SECONDS = 5.0
+"""For the other side to take what was said last; then the connection is aborted."""
 
 
 class Owner(Protocol):
@@ -57,6 +60,9 @@ class Turn:
         if not self._waiting:
             self._reactor.callLater(0, self._flush)
         self._waiting.append(shell)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> IDelayedCall:
+        return self._reactor.callLater(seconds, call)
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -100,6 +106,7 @@ class LineShell(LineReceiver):
         self._size = 0
         self._open = False
         self._closing = False
+        self._grace: IDelayedCall | None = None
         self.is_writable = True
 
     # --- out -----------------------------------------------------------------------------------------------------
@@ -128,15 +135,16 @@ class LineShell(LineReceiver):
             self._size = 0
             self.transport.write(data)
 
-    def close(self) -> None:
-        """Write what was sent, then close; nothing more is heard or said. A peer that does not read keeps this from
-        ending: follow with `abort` after a while."""
+    def close(self, grace: float = CLOSE_SECONDS) -> None:
+        """Write what was sent, then close; nothing more is heard or said. A peer that has not read it after `grace`
+        seconds is aborted: it would keep the connection from ending for ever."""
         if not self._open or self._closing:
             return
         self.flush()
         self._closing = True
         self.transport.unregisterProducer()
         self.transport.loseConnection()
+        self._grace = self._turn.later(grace, self.abort)
 
     def abort(self) -> None:
         """End the connection now, whatever is under way."""
@@ -191,6 +199,8 @@ class LineShell(LineReceiver):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._open = False
         self._lines = []
+        if self._grace is not None and self._grace.active():
+            self._grace.cancel()
         self._owner.lost(reason)
 
 
@@ -202,6 +212,6 @@ class Pipe(Protocol):
 
     def send(self, message: Any) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self, grace: float = CLOSE_SECONDS) -> None: ...
 
     def abort(self) -> None: ...

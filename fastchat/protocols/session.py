@@ -19,38 +19,33 @@ from typing import Any, NamedTuple, Protocol
 from msgspec import UNSET, Raw, UnsetType
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from fastchat.accounts import Accounts, ScramExchange
+from fastchat.accounts import Accounts
 from fastchat.bus import Offer
 from fastchat.config import Limits
 from fastchat.delivery import Counters, Delivery, Inbox, Outgoing
 from fastchat.directory import Directory
 from fastchat.errors import (
-    Busy,
     FastChatError,
     FrameTooLong,
     Internal,
-    LoginFailed,
     LoginTimeout,
     OutOfTurn,
     ProtocolError,
     RateLimited,
     Replaced,
     RequestError,
-    UnsupportedVersion,
 )
 from fastchat.identity.login import ChannelBinding
 from fastchat.limits import Claims, LoginFailures, TokenBucket
-from fastchat.protocols.line import Pipe
+from fastchat.protocols.entrance import Entrance
+from fastchat.protocols.line import CLOSE_SECONDS, Pipe
 from fastchat.protocols.wire import (
     MAX_BODIES,
     MAX_LINE,
-    VERSION,
     Accepted,
     AddDevice,
-    Added,
     ClientMessage,
     GoAway,
     Hello,
@@ -64,21 +59,15 @@ from fastchat.protocols.wire import (
     Pong,
     Publish,
     Published,
-    Ready,
     Received,
     Register,
-    Registered,
-    ScramAnswer,
     ScramRequest,
     Send,
     ServerMessage,
-    SessionLimits,
-    Welcome,
     bodies_size,
     error_from,
     is_body,
 )
-from fastchat.store import Device
 
 BAD_FRAMES = 10
 """Lines that are not messages, after login, before the connection is ended."""
@@ -86,11 +75,8 @@ BAD_FRAMES = 10
 PENDING_REQUESTS = 16
 """Requests of one session that may wait for the database at once."""
 
-CLOSE_SECONDS = 5.0
-"""For the other side to take what was said last; then the connection is aborted."""
-
 LEAVE_SECONDS = 1.0
-"""The same, when the service itself is stopping."""
+"""For the other side to take what was said last, when the service itself is stopping."""
 
 
 class Service(Protocol):
@@ -137,18 +123,13 @@ class Session:
         """Fires when the connection is gone."""
         self._service = service
         self._pipe = pipe
-        self._address = address
-        self._binding = binding
-        self._challenge = challenge
+        self._entrance = Entrance(service, address, binding, challenge)
         self._frames = 0
         self._bad_frames = 0
         self._pending = 0
         self._heard = True
         self._silent = 0.0
         self._stuck = 0.0
-        self._scram: ScramExchange | None = None
-        self._user = ""
-        self._device: Device | None = None
         self._outgoing: Outgoing | None = None
         self._inbox: Inbox | None = None
         limits = service.limits
@@ -204,7 +185,7 @@ class Session:
         self._heard = False
         self._stuck = 0.0 if self._pipe.is_writable else self._stuck + seconds
         if self._stuck >= limits.slow_reader_seconds or self._silent >= limits.dead_seconds:
-            self.log.debug("aborted {device}: silent {silent} s", device=self._device, silent=self._silent)
+            self.log.debug("aborted {device}: silent {silent} s", device=self._entrance.device, silent=self._silent)
             self._pipe.abort()
 
     # --- ending ------------------------------------------------------------------------------------------------------
@@ -213,13 +194,8 @@ class Session:
         """Say why, and close; abort if the other side does not take even that."""
         if self.state is State.CLOSED:
             return
-        self.state = State.CLOSED
-        self._stop_timer()
         self._pipe.send(error_from(error))
-        self._pipe.close()
-        self._timer = self._service.reactor.callLater(CLOSE_SECONDS, self._abort)
-        if self._inbox is not None:
-            self._inbox.close()
+        self._close()
 
     def go_away(self, after: float, reason: str) -> None:
         """Ask the client to move to another service."""
@@ -232,16 +208,14 @@ class Session:
         if self.state is State.CLOSED:
             return
         self.go_away(0.0, reason)
+        self._close(LEAVE_SECONDS)
+
+    def _close(self, grace: float = CLOSE_SECONDS) -> None:
         self.state = State.CLOSED
         self._stop_timer()
-        self._pipe.close()
-        self._timer = self._service.reactor.callLater(LEAVE_SECONDS, self._abort)
+        self._pipe.close(grace)
         if self._inbox is not None:
             self._inbox.close()
-
-    def _abort(self) -> None:
-        self._timer = None
-        self._pipe.abort()
 
     def _stop_timer(self) -> None:
         timer, self._timer = self._timer, None
@@ -252,10 +226,7 @@ class Session:
         """Answer a request with an error; before login that is the end of the connection."""
         self._pipe.send(error_from(error, re))
         if self.state is not State.READY:
-            self.state = State.CLOSED
-            self._stop_timer()
-            self._pipe.close()
-            self._timer = self._service.reactor.callLater(CLOSE_SECONDS, self._abort)
+            self._close()
 
     def _count_frame(self) -> None:
         self._frames += 1
@@ -291,7 +262,9 @@ class Session:
         if failure.check(FastChatError):
             error: FastChatError = failure.value
         else:
-            self.log.failure("a request of {user} could not be answered", failure, user=self._user or "somebody")
+            self.log.failure(
+                "a request of {user} could not be answered", failure, user=self._entrance.user or "somebody"
+            )
             error = Internal()
         if self.state is not State.CLOSED:
             self._refuse(error, re)
@@ -299,96 +272,30 @@ class Session:
     # --- before login ------------------------------------------------------------------------------------------------
 
     def _hello(self, hello: Hello) -> None:
-        if hello.version != VERSION:
-            raise UnsupportedVersion(f"version {VERSION} is spoken here, not {hello.version}")
-        limits = self._service.limits
+        welcome = self._entrance.welcome(hello)
         self.state = State.GREETED
         self._service.greeted(self, hello.lease)
-        self._pipe.send(
-            Welcome(
-                re=hello.id,
-                version=VERSION,
-                service=self._service.name,
-                challenge=self._challenge,
-                limits=SessionLimits(
-                    max_line=MAX_LINE,
-                    unaccepted=limits.unaccepted,
-                    sends_per_second=limits.sends_per_second,
-                    window_messages=limits.window_messages,
-                    window_bytes=limits.window_bytes,
-                    ping_every=limits.ping_seconds,
-                    dead_after=limits.dead_seconds,
-                ),
-            )
-        )
+        self._pipe.send(welcome)
 
     def _register(self, request: Register) -> None:
-        self._ask(request.id, self._registered(request), State.GREETED)
-
-    async def _registered(self, request: Register) -> ServerMessage:
-        await self._service.accounts.register(request)
-        return Registered(re=request.id)
+        self._ask(request.id, self._entrance.register(request), State.GREETED)
 
     def _scram_step(self, request: ScramRequest) -> None:
-        if self._scram is None:
-            self._scram = self._service.accounts.scram(self._binding().end_point)
-            self._ask(request.id, self._scram_first(self._scram, request), State.GREETED)
-        else:
-            self._ask(request.id, self._scram_final(self._scram, request), State.PROVEN)
-
-    async def _scram_first(self, scram: ScramExchange, request: ScramRequest) -> ServerMessage:
-        answer = await scram.first(request.message)
-        # Waited for before the password is looked at, right or wrong: see LoginFailures.
-        await self._wait(self._service.failures.delay(scram.user, self._address))
-        return ScramAnswer(re=request.id, message=answer)
-
-    async def _scram_final(self, scram: ScramExchange, request: ScramRequest) -> ServerMessage:
-        try:
-            answer, self._user = scram.final(request.message)
-        except LoginFailed:
-            self._service.failures.failed(scram.user, self._address)
-            raise
-        accounts = await self._service.directory.keys((self._user,), claim=False)
-        return ScramAnswer(re=request.id, message=answer, links=tuple(link for one in accounts for link in one.links))
+        then = State.PROVEN if self._entrance.has_begun_scram else State.GREETED
+        self._ask(request.id, self._entrance.scram(request), then)
 
     def _add_device(self, request: AddDevice) -> None:
-        self._ask(request.id, self._added(request), State.GREETED)
-
-    async def _added(self, request: AddDevice) -> ServerMessage:
-        await self._service.accounts.add_device(self._user, request)
-        return Added(re=request.id)
+        self._ask(request.id, self._entrance.add_device(request), State.GREETED)
 
     def _login(self, request: Login) -> None:
-        self._ask(request.id, self._logged_in(request), State.READY)
-
-    async def _logged_in(self, request: Login) -> ServerMessage:
-        service = self._service
-        try:
-            self._device = await service.accounts.check_login(request, self._binding().exporter, self._challenge)
-        except LoginFailed:
-            service.failures.failed(request.user, self._address)
-            await self._wait(service.failures.delay(request.user, self._address))
-            raise
-        self._user = self._device.user
-        mailbox = one_time_keys = None
-        try:
-            mailbox = await service.delivery.waiting(self._device.device)
-            one_time_keys = await service.directory.one_time_keys(self._device.device)
-        except Busy:
-            self.log.debug("{user} logs in while the database is away", user=self._user)
-        checkpoint = await service.directory.checkpoint()
-        return Ready(re=request.id, mailbox=mailbox, one_time_keys=one_time_keys, checkpoint=checkpoint)
-
-    async def _wait(self, seconds: float) -> None:
-        if seconds > 0:
-            await deferLater(self._service.reactor, seconds)
+        self._ask(request.id, self._entrance.login(request), State.READY)
 
     def _become_ready(self) -> None:
         """`ready` has been said; now messages may flow."""
-        assert self._device is not None
+        delivery, device = self._service.delivery, self._entrance.device
+        assert device is not None
         self._stop_timer()
         self._pipe.MAX_LENGTH = MAX_LINE
-        delivery, device = self._service.delivery, self._device
         self._outgoing = delivery.outgoing(device.user, device.device, self._service.counters)
         self._inbox = delivery.open_inbox(device.device, self._deliver, self._replaced)
         self._inbox.set_writable(self._pipe.is_writable)
@@ -437,7 +344,7 @@ class Session:
 
     def _keys(self, request: KeysRequest) -> None:
         if request.claim:
-            self._service.claims.take(self._user, frozenset(request.users))
+            self._service.claims.take(self._entrance.user, frozenset(request.users))
         self._ask(request.id, self._found_keys(request))
 
     async def _found_keys(self, request: KeysRequest) -> ServerMessage:
@@ -447,8 +354,9 @@ class Session:
         self._ask(request.id, self._published(request))
 
     async def _published(self, request: Publish) -> ServerMessage:
-        assert self._device is not None
-        return Published(re=request.id, one_time_keys=await self._service.directory.publish(self._device, request.keys))
+        device = self._entrance.device
+        assert device is not None
+        return Published(re=request.id, one_time_keys=await self._service.directory.publish(device, request.keys))
 
     def _log(self, request: LogRequest) -> None:
         self._ask(request.id, self._read_log(request))

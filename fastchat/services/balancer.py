@@ -15,8 +15,6 @@ from fastchat.protocols.wire import ClientMessage, error_from
 from fastchat.services.listening import listen
 from fastchat.services.node import Node
 
-CLOSE_SECONDS = 5.0
-
 
 class _Visit:
     """One connection to the balancer: a few questions within the time that a login may take, then it ends."""
@@ -49,9 +47,6 @@ class _Visit:
     def _end(self, error: FastChatError) -> None:
         self._shell.send(error_from(error))
         self._shell.close()
-        if self._timer.active():
-            self._timer.cancel()
-        self._timer = self._node.reactor.callLater(CLOSE_SECONDS, self._shell.abort)
 
 
 class BalancerService(Service):

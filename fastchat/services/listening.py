@@ -25,9 +25,6 @@ from fastchat.protocols.wire import ClientMessage, decode_client_message, error_
 from fastchat.services.node import Node
 from fastchat.services.ports import take_port
 
-CLOSE_SECONDS = 5.0
-"""For a connection over a limit to take the reason; then it is aborted."""
-
 
 class Conversation(Protocol):
     """What answers on one connection."""
@@ -52,11 +49,10 @@ Converse = Callable[[LineShell, str], Conversation]
 class _Refused:
     """The conversation with a connection over a limit: none."""
 
-    def __init__(self, shell: LineShell, open_: set[_Refused], reactor: Any) -> None:
+    def __init__(self, shell: LineShell, open_: set[_Refused]) -> None:
         self._shell = shell
         self._open = open_
         self._open.add(self)
-        self._abort = reactor.callLater(CLOSE_SECONDS, shell.abort)
 
     def say(self, error: LimitError) -> None:
         if len(self._open) > MOST_REFUSED:
@@ -73,8 +69,6 @@ class _Refused:
 
     def lost(self) -> None:
         self._open.discard(self)
-        if self._abort.active():
-            self._abort.cancel()
 
 
 class _Connection:
@@ -99,7 +93,7 @@ class _Connection:
             self._node.addresses.connected(self._address)
         except LimitError as error:
             # Before it says anything: what is written before the handshake makes the transport report at once.
-            self._conversation = refused = _Refused(shell, self._refused, self._node.reactor)
+            self._conversation = refused = _Refused(shell, self._refused)
             refused.say(error)
         else:
             self._counted = True

@@ -20,6 +20,7 @@ from fastchat.identity.invite import invite_digest
 from fastchat.identity.login import ChannelBinding
 from fastchat.limits import Claims, LoginFailures
 from fastchat.protocols import wire
+from fastchat.protocols.line import CLOSE_SECONDS
 from fastchat.protocols.session import Session, State
 from fastchat.store.memory import MemoryStore
 from tests.support.away import AwayStore
@@ -105,6 +106,7 @@ class Peer:
         self.binding = ChannelBinding(self.exporter, END_POINT)
         self._id = 0
         self._is_lost = False
+        self._grace: Any = None
         self.session = Session(place, self, address, lambda: self.binding, self.challenge)
 
     # --- fastchat.protocols.line.Pipe
@@ -116,8 +118,10 @@ class Peer:
         if not self.is_closed:
             self.heard.append(wire.decode_server_message(line))
 
-    def close(self) -> None:
-        self.is_closed = True
+    def close(self, grace: float = CLOSE_SECONDS) -> None:
+        if not self.is_closed:
+            self.is_closed = True
+            self._grace = self.place.clock.callLater(grace, self.abort)
 
     def abort(self) -> None:
         self.is_closed = self.is_aborted = True
@@ -147,6 +151,8 @@ class Peer:
         """The connection is gone."""
         if not self._is_lost:
             self.is_closed = self._is_lost = True
+            if self._grace is not None and self._grace.active():
+                self._grace.cancel()
             self.session.lost()
 
     def asks(self, message: Any, kind: type[Kind]) -> Kind:

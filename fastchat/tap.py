@@ -36,6 +36,7 @@ from fastchat.config import Config, load
 from fastchat.errors import ConfigError
 from fastchat.services.network import NetworkService, Running
 from fastchat.services.preflight import Hold, preflight
+from fastchat.steady import keep_time
 
 LOG_SIZE = 8 * 1024 * 1024
 LOG_FILES = 5
@@ -114,6 +115,7 @@ def make_service(environ: Any, own_log: bool = True) -> IService:
     try:
         config = load(environ)
         hold = preflight(config)
+        keep_time(reactor)
         service: Any = FastChat(config, hold, reactor, own_log)
     except ConfigError as error:
         raise SystemExit(f"fastchat: {error.message}") from None

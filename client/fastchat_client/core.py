@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 from msgspec import UNSET
 
+from fastchat import steady
 from fastchat.errors import Busy, FastChatError, Internal, ProtocolError, RequestError, Unreachable
 from fastchat.identity.login import ChannelBinding
 from fastchat.identity.names import check_name
@@ -55,14 +56,21 @@ LOGIN_PATIENCE = 20.0
 
 
 class Core:
-    """One profile's heart. `clock`: seconds since 1970; its jumps are borne. `enrolment`: what it takes to add this
-    device to its account, if that has not been done."""
+    """One profile's heart. `clock`: seconds that nobody sets; everything goes by it. `now`: seconds since 1970, for the
+    times that people see and for ages of days; its jumps are borne. `enrolment`: what it takes to add this device to
+    its account, if that has not been done."""
 
     def __init__(
-        self, vault: Vault, clock: Callable[[], float] = time.time, *, enrolment: Enrolment | None = None
+        self,
+        vault: Vault,
+        clock: Callable[[], float] = steady.seconds,
+        now: Callable[[], float] = time.time,
+        *,
+        enrolment: Enrolment | None = None,
     ) -> None:
         self.vault = vault
         self._clock = clock
+        self._now = now
         self._enrolment = enrolment
         self._request = 0
         self._messages: list[ClientMessage] = []
@@ -72,7 +80,7 @@ class Core:
 
     def _begin(self) -> None:
         """Everything as it stands in the vault, without a connection."""
-        self._parts = Parts(self.vault, self._clock, self._next_id)
+        self._parts = Parts(self.vault, self._clock, self._now, self._next_id)
         self._sender = Sender(self._parts)
         self._receiver = Receiver(self._parts)
         self._follower = Follower(self._parts, self._sender, self._receiver)

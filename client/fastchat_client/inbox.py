@@ -17,6 +17,7 @@ MOST_ASKED = 2
 """How often an unreadable message is asked for."""
 ASK_WITHIN = 7 * 24 * HOUR
 ASK_AGAIN_AFTER = HOUR
+"""By a clock that may be set: an hour away, in the past or in what is now the future again."""
 MOST_PER_DEVICE = 8
 """Unreadable messages of one device that are asked for within an hour: two devices that cannot read each other must
 not keep each other busy."""
@@ -94,7 +95,7 @@ class Inbox:
     def want_again(self, user: str, device: str, n: int, reason: str, now: int) -> bool:
         """(device, n) could not be read. Whether it will be asked for."""
         row = self._vault.execute(
-            "SELECT COUNT(*) FROM retries WHERE device = ? AND came_at > ?", (device, now - HOUR)
+            "SELECT COUNT(*) FROM retries WHERE device = ? AND ABS(came_at - ?) < ?", (device, now, HOUR)
         ).fetchone()
         if row[0] >= MOST_PER_DEVICE:
             return False
@@ -109,15 +110,15 @@ class Inbox:
         return [
             (row[0], row[1])
             for row in self._vault.execute(
-                "SELECT DISTINCT user, device FROM retries WHERE asked < ? AND came_at > ? AND asked_at <= ?",
-                (MOST_ASKED, now - ASK_WITHIN, now - ASK_AGAIN_AFTER),
+                "SELECT DISTINCT user, device FROM retries WHERE asked < ? AND came_at > ? AND ABS(asked_at - ?) >= ?",
+                (MOST_ASKED, now - ASK_WITHIN, now, ASK_AGAIN_AFTER),
             )
         ]
 
     def ask(self, device: str, now: int) -> list[tuple[int, str]]:
         """(n, reason) of what is asked for of `device` now; it counts as asked."""
-        where = "device = ? AND asked < ? AND came_at > ? AND asked_at <= ?"
-        values = (device, MOST_ASKED, now - ASK_WITHIN, now - ASK_AGAIN_AFTER)
+        where = "device = ? AND asked < ? AND came_at > ? AND ABS(asked_at - ?) >= ?"
+        values = (device, MOST_ASKED, now - ASK_WITHIN, now, ASK_AGAIN_AFTER)
         rows = self._vault.execute(f"SELECT n, reason FROM retries WHERE {where} ORDER BY n", values).fetchall()  # noqa: S608
         self._vault.execute(f"UPDATE retries SET asked = asked + 1, asked_at = ? WHERE {where}", (now, *values))  # noqa: S608
         return [(row[0], row[1]) for row in rows]

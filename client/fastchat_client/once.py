@@ -7,6 +7,7 @@ and what an exception becomes are `cli.py`'s.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -166,7 +167,7 @@ async def send(running: Running, profile: Profile, vault: Vault, to: str, text: 
 async def send_through_other(running: Running, vault: Vault, to: str, text: str, seconds: float | None) -> int:
     """As `send`, while another process is connected with this profile: it does the sending, this one looks on."""
     ending = Ending()
-    message_id = compose_text(vault, to, text, round(running.reactor.seconds() * 1000))
+    message_id = compose_text(vault, to, text, round(time.time() * 1000))
     began = running.reactor.seconds()
     while not ending.result.called:
         _judge(ending, vault.state_of(message_id), _reason(vault, to, message_id))

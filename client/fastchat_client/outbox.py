@@ -19,8 +19,9 @@ from fastchat_client.content import Text, encode_content
 from fastchat_client.events import State
 from fastchat_client.vault import Vault
 
-KEPT_FOR = 7 * 86_400_000
-"""Milliseconds for which a message that was sent is kept so that it can be sent again to who could not read it."""
+KEPT_FOR = 9 * 86_400_000
+"""Milliseconds for which a message that was sent is kept so that it can be sent again to who could not read it: two
+days more than anybody asks for it, so that the clocks of both may jump by a day."""
 
 _COLUMNS = "n, user, device, content, at, state, shown, sealed_again, refusals"
 
@@ -187,7 +188,7 @@ class Outbox:
             queue.not_before, queue.refused = 0.0, False
 
     def purge(self, now: int) -> None:
-        """Forget what was sent more than a week ago; the history keeps what people see."""
+        """Forget what was sent more than `KEPT_FOR` ago; the history keeps what people see."""
         old = (now - KEPT_FOR,)
         self._vault.execute(
             "DELETE FROM sealed WHERE n IN (SELECT n FROM outbox WHERE state >= 2 AND done_at < ?)", old

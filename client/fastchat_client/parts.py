@@ -63,11 +63,14 @@ class Live:
 
 
 class Parts:
-    """Made anew from the vault when a transaction could not be committed."""
+    """Made anew from the vault when a transaction could not be committed. `clock` and `now` are the core's."""
 
-    def __init__(self, vault: Vault, clock: Callable[[], float], next_id: Callable[[], int]) -> None:
+    def __init__(
+        self, vault: Vault, clock: Callable[[], float], now: Callable[[], float], next_id: Callable[[], int]
+    ) -> None:
         self.vault = vault
         self.clock = clock
+        self._now = now
         self._next_id = next_id
         self.prekeeper = Prekeeper(vault)
         self.accounts = Accounts(vault)
@@ -96,8 +99,8 @@ class Parts:
         return live if live is not None and live.limits is not None and self.wants_close is None else None
 
     def now(self) -> int:
-        """Milliseconds since 1970."""
-        return int(self.clock() * 1000)
+        """Milliseconds since 1970, by a clock that may be set: for what people see, and for ages of days."""
+        return int(self._now() * 1000)
 
     def say(self, message: Callable[[int], ClientMessage]) -> int:
         """Stage a request; its number."""

@@ -96,7 +96,8 @@ class Prekeeper:
 
     def _is_old(self, now: int) -> bool:
         newest = max(self.seals.values(), key=lambda seal: seal.id)
-        return now - newest.at >= ROTATE_AFTER
+        # Also if it was made in a future that the clock has been taken back from.
+        return abs(now - newest.at) >= ROTATE_AFTER
 
     def _unanswered(self) -> DeviceKeys | None:
         stored = self._vault.blob("publication")

@@ -15,6 +15,8 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
+from fastchat.steady import keep_time
+
 TRY_LATER = 75
 """EX_TEMPFAIL of sysexits.h."""
 INTERRUPTED = 130
@@ -42,6 +44,7 @@ def run(main: Callable[[Running], Coroutine[Any, Any, int]], *, on_asyncio: bool
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
+    keep_time(reactor)
     running = Running(reactor)
     outcome: list[int | Failure] = []
 

@@ -26,7 +26,7 @@ CREATE INDEX messages_by_conversation ON messages (conversation, seq);
 CREATE INDEX messages_unread ON messages (conversation) WHERE read = 0 AND own = 0;
 CREATE INDEX messages_untold ON messages (conversation, seq) WHERE own = 0 AND unreadable = 0 AND told < 1 + read;
 
--- outbox.py: what is to be sent, or was sent within a week. device: the only recipient, or NULL for all of the
+-- outbox.py: what is to be sent, or was sent within nine days. device: the only recipient, or NULL for all of the
 -- user's and the sender's own others. state: 0 composed, 1 sealed, 2 accepted, 3 failed
 CREATE TABLE outbox (
     n INTEGER PRIMARY KEY,

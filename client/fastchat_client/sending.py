@@ -69,7 +69,7 @@ class Sender:
     def _refill(self, live: Live) -> None:
         assert live.limits is not None
         now, rate = self._parts.clock(), live.limits.sends_per_second
-        live.tokens = min(max(1.0, rate * BURST_SECONDS), live.tokens + rate * max(0.0, now - live.tokens_at))
+        live.tokens = min(max(1.0, rate * BURST_SECONDS), live.tokens + rate * (now - live.tokens_at))
         live.tokens_at = now
 
     # --- sealing -----------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ class Upkeep:
         self._keep_alive(live)
         self._flush_marks()
         self._read_log(live)
-        if abs(self._parts.clock() - live.housekeeping_at) >= BY_THE_MINUTE:
+        if self._parts.clock() - live.housekeeping_at >= BY_THE_MINUTE:
             self.by_the_minute(live)
 
     def by_the_minute(self, live: Live) -> None:
@@ -49,7 +49,7 @@ class Upkeep:
         """Publish what of this device's keys is due, at most once a minute: a server that counts wrongly must not make
         us make keys without end."""
         now = self._parts.clock()
-        if live.publish_request or 0 <= now - live.published_at < PUBLISH_AGAIN_AFTER:
+        if live.publish_request or now - live.published_at < PUBLISH_AGAIN_AFTER:
             return
         keys = self._parts.prekeeper.due(self._parts.now())
         if keys is not None:
@@ -64,8 +64,6 @@ class Upkeep:
     def _keep_alive(self, live: Live) -> None:
         assert live.limits is not None
         now = self._parts.clock()
-        if now < live.heard_at or now < live.pinged_at:
-            live.heard_at = live.pinged_at = now  # the clock was set back
         if now - live.heard_at >= max(1.0, live.limits.dead_after):
             self._parts.close(Unreachable("the network has fallen silent"))
         elif now - live.pinged_at >= live.limits.ping_every:
@@ -76,7 +74,7 @@ class Upkeep:
         patience = READ_LOG_FOR_PEER_AFTER if live.log_wanted else READ_LOG_EVERY
         if not live.log_current:
             patience = READ_LOG_AGAIN_AFTER
-        if abs(self._parts.clock() - live.log_asked_at) >= patience:
+        if self._parts.clock() - live.log_asked_at >= patience:
             live.log_wanted = False
             self._follower.ask(live)
 

@@ -151,7 +151,7 @@ class Person:
         self.name = name
         self.root = root
         self.vault = vault
-        self.core = Core(vault, scene.clock.seconds, enrolment=enrolment)
+        self.core = Core(vault, scene.clock.seconds, scene.clock.seconds, enrolment=enrolment)
         self.line: Line | None = None
         self.events: list[Event] = []
         self.is_first = enrolment is None
@@ -183,7 +183,7 @@ class Person:
             self.line = None
         self.vault.close()
         self.vault = MortalVault.open(self._path, self._key)
-        self.core = Core(self.vault, self.scene.clock.seconds, enrolment=self._enrolment)
+        self.core = Core(self.vault, self.scene.clock.seconds, self.scene.clock.seconds, enrolment=self._enrolment)
 
     def another_process(self) -> Vault:
         """The vault as another process of this profile has it; the caller closes it."""

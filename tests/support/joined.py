@@ -78,7 +78,9 @@ class Net:
         self.folder = folder
         self.folder.mkdir(parents=True)
         self.limits = Limits(**limits)
-        self.memory = MemoryStore(Config(home=folder, limits=self.limits), self.clock.seconds)
+        self.wall_ahead = 0.0
+        """Seconds by which the wall clock of the services is ahead of the true time."""
+        self.memory = MemoryStore(Config(home=folder, limits=self.limits), self.wall)
         self.store = AwayStore(self.memory)
         self.bus = LocalBus()
         self.log_key = Ed25519PrivateKey.generate()
@@ -218,6 +220,9 @@ class Net:
         assert person.is_online, person.events
         return person
 
+    def wall(self) -> float:
+        return self.clock.seconds() + self.wall_ahead
+
     def _milliseconds(self) -> int:
         return int(self.clock.seconds() * 1000)
 
@@ -232,7 +237,9 @@ class Person:
         self.name = name
         self.root = root
         self.vault = vault
-        self.core = Core(vault, net.clock.seconds, enrolment=enrolment)
+        self.wall_ahead = 0.0
+        """Seconds by which their machine's clock is ahead of the true time."""
+        self.core = Core(vault, net.clock.seconds, lambda: net.clock.seconds() + self.wall_ahead, enrolment=enrolment)
         self.events: list[Event] = []
         self.host, self.port, self.pin = HOST, BALANCER, PIN
         self.services: Sequence[ServiceAddress] = ()

@@ -43,7 +43,7 @@ class Service:
         """Its way to the database."""
         self.accounts = Accounts(self.reach, net.log_key)
         self.directory = Directory(self.reach, net.log_key)
-        self.delivery = Delivery(self.reach, net.bus, net.clock, net.limits, net.clock.seconds)
+        self.delivery = Delivery(self.reach, net.bus, net.clock, net.limits, net.wall)
         self.failures = LoginFailures(net.clock.seconds)
         self.claims = Claims(net.clock.seconds)
         self.counters = Counters()

@@ -70,6 +70,13 @@ class Client:
         self.user = person.user
         if not person.vault_path.is_file():
             raise FileNotFoundError(f"{person.user} has no vault at {person.vault_path}")
+        self.device = f"the device of {person.user}"
+        self.next_n = 1
+        self.history: list[Row] = []
+        self.outbox: dict[int, OutboxRow] = {}
+        self.seen: set[tuple[str, int]] = set()
+        self.held: set[tuple[str, int]] = set()
+        self.asked: set[tuple[str, int]] = set()
         self.damage: list[str] = []
         connection = sqlcipher.connect(str(person.vault_path), timeout=30.0, isolation_level=None)
         try:
@@ -77,6 +84,8 @@ class Client:
             connection.execute("PRAGMA query_only = ON")
             connection.execute("BEGIN")  # one state of the file, also if its client still runs
             self._read(connection)
+        except sqlcipher.DatabaseError as error:
+            self.damage.append(f"it cannot be read: {error}")
         finally:
             connection.close()
         self.journal = _journal(person.journal)
@@ -89,8 +98,8 @@ class Client:
         meta = dict(db.execute("SELECT name, value FROM meta").fetchall())
         if meta.get("user") != self.user:
             raise ValueError(f"the vault of {self.user} belongs to {meta.get('user')}")
-        self.device: str = meta["device"]
-        self.next_n: int = meta["next_n"]
+        self.device = meta["device"]
+        self.next_n = meta["next_n"]
         columns = ", ".join(Row._fields)
         self.history = [Row(*row) for row in db.execute(f"SELECT {columns} FROM messages ORDER BY seq")]  # noqa: S608
         columns = ", ".join(OutboxRow._fields)

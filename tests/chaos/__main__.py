@@ -1,0 +1,109 @@
+"""`python -m tests.chaos`: one run, or with `--all` a clean one and then every mutant, which must be caught.
+
+Exit code 0: clean (`--all`: and every mutant was caught). 1: something was lost, duplicated, out of order, corrupted or
+a phantom, or never came to rest. 2: the history is clean, but something happened that should not: a traceback in a log,
+a client that gave up. The seed fixes the faults, their targets and times, and what is said; a machine's timing it does
+not fix, so a failure may need several runs with its seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from random import SystemRandom
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+
+from tests.chaos.checker import KINDS
+from tests.chaos.driver import Chaos, Options, Verdict
+
+CLEAN, LIES, STRANGE = 0, 1, 2
+
+
+def main() -> None:
+    arguments = _arguments()
+    options = Options(
+        seconds=arguments.seconds,
+        seed=arguments.seed,
+        clients=arguments.clients,
+        every=arguments.every,
+        patience=arguments.patience,
+        mutant=arguments.mutant,
+        keep=arguments.keep,
+    )
+    print(f"seed {options.seed}; to do the same again: {_command(options)}", flush=True)
+    react(lambda reactor: Deferred.fromCoroutine(_run(reactor, options)))
+
+
+async def _run(reactor: Any, options: Options) -> None:
+    chaos = Chaos(options, lambda line: print(line, flush=True), reactor)
+    # Also when it is interrupted: nothing may be left running.
+    reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(chaos.stop()))
+    try:
+        verdict = await chaos.run()
+    finally:
+        await chaos.stop()
+    show(verdict)
+    code = judge(verdict)
+    if code:
+        raise SystemExit(code)
+
+
+def judge(verdict: Verdict) -> int:
+    if verdict.history is None or not verdict.history.clean or verdict.quiet_seconds is None:
+        return LIES
+    return CLEAN if verdict.clean else STRANGE
+
+
+def show(verdict: Verdict) -> None:
+    """The table of one run, and what was found."""
+    console = Console(highlight=False, soft_wrap=True)
+    options, history = verdict.options, verdict.history
+    table = Table("", "", title=f"chaos, seed {options.seed}" + (f", {options.mutant}" if options.mutant else ""))
+    table.add_row("clients", str(options.clients))
+    table.add_row("seconds of faults", f"{options.seconds:g}")
+    for name, times in sorted(verdict.faults.items()):
+        table.add_row(f"fault: {name}", str(times))
+    table.add_row("faults", str(verdict.faults.total()))
+    if history is not None:
+        for name in ("sent", "accepted", "received", "waiting", *KINDS):
+            table.add_row(name.replace("_", " "), str(getattr(history, name)))
+    quiet = "never" if verdict.quiet_seconds is None else f"{verdict.quiet_seconds:.0f}"
+    table.add_row("seconds until nothing was under way", quiet)
+    console.print(table)
+    for what, found in (("note", verdict.notes), ("traceback", verdict.tracebacks)):
+        for text, times in found.most_common():
+            console.print(f"{what}, {times} times: {text}", markup=False)
+    for example in [] if history is None else history.examples:
+        console.print(example, markup=False)
+    if not verdict.clean or options.keep:
+        console.print(f"everything is kept in {verdict.directory}", markup=False)
+        console.print(f"seed {options.seed}: {_command(options)}", markup=False)
+
+
+def _command(options: Options) -> str:
+    mutant = f" --mutant {options.mutant}" if options.mutant else ""
+    return (
+        f"python -m tests.chaos --seconds {options.seconds:g} --seed {options.seed} --clients {options.clients} "
+        f"--every {options.every:g}{mutant}"
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Faults upon a real network.")
+    parser.add_argument("--seconds", type=float, default=Options.seconds, help="how long faults happen")
+    parser.add_argument("--seed", type=int, default=SystemRandom().randrange(1_000_000))
+    parser.add_argument("--clients", type=int, default=Options.clients)
+    parser.add_argument("--every", type=float, default=Options.every, help="seconds between two faults")
+    parser.add_argument("--patience", type=float, default=Options.patience, help="seconds for all to arrive in the end")
+    parser.add_argument("--mutant", default="", help="break the product in this way")
+    parser.add_argument("--keep", action="store_true", help="keep the directory of a clean run, too")
+    return parser.parse_args(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

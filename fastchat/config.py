@@ -29,6 +29,8 @@ EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
+ANY_COUNT = 2**62
+"""More than there can be."""
 Size = Annotated[int, Meta(ge=1024, le=2**40)]
 """In bytes."""
 Strategy = Literal["least-connections", "round-robin", "random", "power-of-two-choices"]
@@ -101,6 +103,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 30.0
     mailbox_messages: Annotated[Count, Meta(description="Messages in one device's mailbox.")] = 10_000
     mailbox_bytes: Annotated[Size, Meta(description="Bytes in one device's mailbox.")] = 64 * 1024 * 1024
+    mailbox_share: Annotated[
+        float,
+        Meta(gt=0, le=1, description="The part of it, in either, that one other account's messages may fill; 1: all."),
+    ] = 0.5
     mailbox_page: Annotated[Count, Meta(description="Messages read from a mailbox at once.")] = 500
     mailbox_page_bytes: Annotated[Size, Meta(description="Bytes of them: no more is read once there are so many.")] = (
         1024 * 1024
@@ -125,6 +131,13 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("`outbound_soft` is above `outbound_hard`")
         if self.ping_seconds >= self.dead_seconds:
             raise ValueError("`ping_seconds` is not below `dead_seconds`")
+
+    @property
+    def share_of_mailbox(self) -> tuple[int, int]:
+        """Messages and bytes that one account may have in another's mailbox."""
+        if self.mailbox_share == 1.0:
+            return ANY_COUNT, ANY_COUNT
+        return max(1, int(self.mailbox_messages * self.mailbox_share)), int(self.mailbox_bytes * self.mailbox_share)
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

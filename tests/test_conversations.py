@@ -158,7 +158,7 @@ class Away(JoinedTest):
         self.assertEqual(net.mailbox(bob.device), 0)
 
     def test_a_full_mailbox_fails_the_message_and_not_the_next_one(self) -> None:
-        net = self.network(mailbox_messages=2)
+        net = self.network(mailbox_messages=2, mailbox_share=1.0)
         alice, bob = net.person("alice"), net.person("bob")
         bob.goes_offline()
         alice.sends("bob", "1", "2")

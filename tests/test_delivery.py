@@ -218,7 +218,7 @@ class MailboxCase(DeliveryCase):
         self.assertEqual(self.alice.outcomes, {1: None})
 
     def test_a_full_mailbox_is_told_to_the_sender_for_good(self) -> None:
-        net = self.network(mailbox_messages=2)
+        net = self.network(mailbox_messages=2, mailbox_share=1.0)
         alice = Sender(net, "alice")
         for _ in range(3):
             alice.send("bob")

@@ -7,11 +7,11 @@ from typing import Any
 from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
 
-from fastchat.delivery import Counters
-from fastchat.errors import Busy, FastChatError
+from fastchat.delivery import Counters, writer
+from fastchat.errors import Busy, FastChatError, MailboxFull
 from fastchat.protocols.wire import Recipient
 from fastchat.store import Mail, Waiting
-from tests.support.delivery import Network, device_id, now
+from tests.support.delivery import Network, Sender, device_id, now
 
 KIB = 1024
 
@@ -88,6 +88,44 @@ class Writing(BoundsCase):
         send(12, 1)
         self.assertEqual([outcomes[n] for n in (11, 12)], [None, None])
         self.assertEqual(net.mailbox("bob"), [0, 1, 11, 12])
+
+
+class Shares(BoundsCase):
+    def test_who_has_filled_a_share_is_refused_unseen_for_a_moment_and_nobody_else_is(self) -> None:
+        net = self.network(mailbox_messages=8, mailbox_share=0.5)
+        alice, other = Sender(net, "alice"), net.delivery.outgoing("bob", device_id("bob"), net.counters)
+        for _ in range(4):
+            alice.send("bob")
+        self.assertEqual(net.mailbox("bob"), [1, 2, 3, 4])
+        self.assertIsInstance(alice.outcomes[alice.send("bob")], MailboxFull)
+        bob = net.login("bob")
+        bob.receive()
+        bob.inbox.close()
+        self.assertEqual(net.mailbox("bob"), [])
+        batches = len(net.store.batches)
+        self.assertIsInstance(alice.outcomes[alice.send("bob")], MailboxFull)
+        self.assertEqual(len(net.store.batches), batches)
+        # Another mailbox, another sender, and after a moment the same again.
+        self.assertEqual(alice.outcomes[alice.send("alice")], None)
+        told: list[FastChatError | None] = []
+        other.send(1, [Recipient(device_id("bob"), Raw(b'"x"'))], told.append)
+        self.assertEqual(told, [None])
+        net.clock.advance(writer.SHARE_SECONDS)
+        self.assertEqual(alice.outcomes[alice.send("bob")], None)
+
+    def test_what_is_known_of_full_shares_is_bounded(self) -> None:
+        self.patch(writer, "SHARES_KEPT", 2)
+        net = self.network(mailbox_messages=2, mailbox_share=0.5)
+        names = [f"reader{number}" for number in range(3)]
+        net.add_devices(*names)
+        alice = Sender(net, "alice")
+        for name in [*names, *names]:
+            alice.send(name)
+        kept = net.delivery.writer._full_shares
+        self.assertEqual([device for device, _ in kept], [device_id(name) for name in names[:2]])
+        net.clock.advance(writer.SHARE_SECONDS)
+        alice.send("reader2")
+        self.assertEqual([device for device, _ in net.delivery.writer._full_shares], [device_id("reader2")])
 
 
 class Reading(BoundsCase):

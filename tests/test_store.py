@@ -22,9 +22,9 @@ from tests.support import rows
 from tests.support.postgres import fresh_database
 from tests.support.rows import INVITE, mail, register, signed
 
-CONFIG = Config(home=Path("unused"), limits=Limits(mailbox_messages=10, mailbox_bytes=1024))
+CONFIG = Config(home=Path("unused"), limits=Limits(mailbox_messages=10, mailbox_bytes=1024, mailbox_share=1.0))
 
-FULL, STORED, UNKNOWN = Stored.MAILBOX_FULL, Stored.STORED, Stored.UNKNOWN_DEVICE
+FULL, SHARE, STORED, UNKNOWN = Stored.MAILBOX_FULL, Stored.SHARE_FULL, Stored.STORED, Stored.UNKNOWN_DEVICE
 
 if TYPE_CHECKING:
     Base = TestCase
@@ -265,6 +265,50 @@ class StoreTests(Base):
         self.assertEqual(await store.store_mail([mail(alice, 3, large), mail(alice, 4, b"x")]), [FULL, FULL])
         self.assertEqual(await store.store_mail([mail(alice, 5, small), mail(alice, 6, b"x")]), [STORED, FULL])
         self.assertEqual([row.body for row in await store.mailbox(alice.device, [], 10)], [large, small])
+
+    async def with_shares(self, **limits: Any) -> tuple[Store, Device]:
+        store = await self.make_store(Config(home=Path("unused"), limits=Limits(**limits)))
+        await store.add_invite(INVITE, None, None)
+        return store, await register(store, "alice")
+
+    async def test_one_account_fills_a_share_of_a_mailbox_and_no_more(self) -> None:
+        store, alice = await self.with_shares(mailbox_messages=10, mailbox_share=0.4)
+        carol, dave, erin = (rows.device(user) for user in ("carol", "dave", "erin"))
+        tablet = rows.device("carol", "tablet")
+        n = 1
+
+        async def store_from(*senders: Device) -> list[Stored]:
+            nonlocal n
+            batch = [mail(alice, n + number, sender=sender) for number, sender in enumerate(senders)]
+            n += len(senders)
+            return list(await store.store_mail(batch))
+
+        self.assertEqual(await store_from(carol, carol, tablet), [STORED] * 3)
+        self.assertEqual(await store_from(tablet, carol, dave, tablet), [STORED, SHARE, STORED, SHARE])
+        # What a share refuses takes no room from anybody who comes after it.
+        batch = [carol] * 20 + [dave] * 4 + [carol] + [erin] * 4
+        self.assertEqual(
+            await store_from(*batch), [SHARE] * 20 + [STORED] * 3 + [SHARE] * 2 + [STORED] * 2 + [FULL] * 2
+        )
+        self.assertEqual(await store.mailbox_size(alice.device), 10)
+        waiting = await store.mailbox(alice.device, [], 100)
+        await store.delete_mail([(alice.device, row.message) for row in waiting if row.user in ("carol", "erin")][:2])
+        self.assertEqual(await store_from(carol, carol, carol, erin), [STORED, STORED, SHARE, FULL])
+
+    async def test_a_share_has_bytes_too_and_nothing_overtakes_what_it_refused(self) -> None:
+        store, alice = await self.with_shares(mailbox_bytes=1024, mailbox_share=0.5)
+        carol, dave = rows.device("carol"), rows.device("dave")
+        sizes = [(carol, 400), (carol, 113), (carol, 1), (dave, 512), (dave, 1)]
+        batch = [mail(alice, n, b"x" * size, sender) for n, (sender, size) in enumerate(sizes)]
+        self.assertEqual(await store.store_mail(batch), [STORED, SHARE, SHARE, STORED, SHARE])
+        self.assertEqual(await store.store_mail([mail(alice, 9, b"x" * 112, carol)]), [STORED])
+        self.assertEqual(await store.store_mail([mail(alice, 10, b"x", carol)]), [FULL])
+
+    async def test_ones_own_devices_may_fill_all_of_it(self) -> None:
+        store, alice = await self.with_shares(mailbox_messages=10, mailbox_share=0.1)
+        phone, carol = rows.device("alice", "phone"), rows.device("carol")
+        batch = [mail(alice, n, sender=sender) for n, sender in enumerate([carol, carol] + [phone] * 10)]
+        self.assertEqual(await store.store_mail(batch), [STORED, SHARE] + [STORED] * 9 + [FULL])
 
     async def test_bodies_and_senders_come_back_as_they_went(self) -> None:
         store = await self.make_store(Config(home=Path("unused")))

@@ -99,7 +99,9 @@ class ConcurrencyTests(DatabaseTestCase):
         self.assertEqual((claimed.count(None), len({key.body for key in claimed if key})), (10, 50))
 
     async def test_the_limit_of_a_mailbox_holds_whoever_writes(self) -> None:
-        stores = await self.two_stores(None, Config(home=Path("unused"), limits=Limits(mailbox_messages=100)))
+        stores = await self.two_stores(
+            None, Config(home=Path("unused"), limits=Limits(mailbox_messages=100, mailbox_share=1.0))
+        )
         devices = [await register(stores[0], user) for user in ("alice", "bob")]
         batches = [[mail(device, n) for device in order] for n in range(80) for order in (devices, devices[::-1])]
         writing = [Deferred.fromCoroutine(stores[n % 2].store_mail(batch)) for n, batch in enumerate(batches)]
@@ -110,7 +112,9 @@ class ConcurrencyTests(DatabaseTestCase):
             self.assertEqual(len(await stores[0].mailbox(device.device, [], 1000)), 100)
 
     async def test_what_another_is_just_writing_counts(self) -> None:
-        store, _ = await self.two_stores(None, Config(home=Path("unused"), limits=Limits(mailbox_messages=1)))
+        store, _ = await self.two_stores(
+            None, Config(home=Path("unused"), limits=Limits(mailbox_messages=1, mailbox_share=1.0))
+        )
         alice = await register(store, "alice")
         here = self.connect(self.dsn)
         other = self.connect(self.dsn, autocommit=False)
@@ -295,7 +299,7 @@ class OpenTests(DatabaseTestCase):
 
 class PlanTests(DatabaseTestCase):
     async def test_a_full_mailbox_is_read_and_deleted_through_indexes(self) -> None:
-        store, alice = await self.store_with_alice()
+        store, alice = await self.store_with_alice(Config(home=Path("unused"), limits=Limits(mailbox_share=1.0)))
         bob = await register(store, "bob")
         for start in range(0, 10_000, 500):
             await store.store_mail([mail(alice, n) for n in range(start, start + 500)] + [mail(bob, start)])

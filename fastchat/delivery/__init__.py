@@ -55,7 +55,9 @@ class Delivery:
         self._limits = limits
         self._now = now
         self._reactor = reactor
-        self.writer = MailWriter(store, bus, limits.write_batch, limits.write_batch_bytes, limits.write_queue_bytes)
+        self.writer = MailWriter(
+            store, bus, limits.write_batch, limits.write_batch_bytes, limits.write_queue_bytes, reactor.seconds
+        )
         self.remover = MailRemover(store, reactor, limits.write_batch)
         self._inboxes: dict[str, Inbox] = {}
         self._turn: list[str] = []

@@ -20,6 +20,11 @@ from fastchat.store import Mail, Store, Stored
 Settled = Callable[[FastChatError | None], None]
 """Told once what became of one mail: None when it is committed."""
 
+SHARE_SECONDS = 1.0
+"""For so long after a sender's share of a mailbox was found full, more of his messages for it are refused unseen:
+counting what is there is the one thing here that a small message can make dear."""
+SHARES_KEPT = 10_000
+
 REMOVE_AGAIN_SECONDS = 1.0
 """After a removal that failed. Until it succeeds, what was received is remembered by its inbox."""
 
@@ -52,12 +57,17 @@ class MailWriter:
 
     log = Logger()
 
-    def __init__(self, store: Store, bus: Bus, batch: int, batch_bytes: int, queue_bytes: int) -> None:
+    def __init__(
+        self, store: Store, bus: Bus, batch: int, batch_bytes: int, queue_bytes: int, seconds: Callable[[], float]
+    ) -> None:
         self._store = store
         self._bus = bus
         self._batch = batch
         self._batch_bytes = batch_bytes
         self._queue_bytes = queue_bytes
+        self._seconds = seconds
+        self._full_shares: dict[tuple[str, str], float] = {}
+        """By recipient device and sender, until when that is believed."""
         self._queue: deque[tuple[Mail, Settled]] = deque()
         self._queued = 0
         """Bytes of bodies in the queue."""
@@ -67,6 +77,9 @@ class MailWriter:
 
     def put(self, mail: Mail, settled: Settled) -> None:
         """Commit `mail`; then ring its device and tell `settled`."""
+        if self._full_shares and self._full_shares.get((mail.recipient, mail.user), 0.0) > self._seconds():
+            settled(_error(Stored.SHARE_FULL))
+            return
         size = len(mail.body)
         self._is_full = self._is_full or (self._queued > 0 and self._queued + size > self._queue_bytes)
         if self._is_full:
@@ -111,8 +124,10 @@ class MailWriter:
         # Rings first: an inbox must know of its mail before a sender may offer it the next message.
         for device in {mail.recipient for (mail, _), outcome in zip(batch, outcomes, strict=True) if _is_in(outcome)}:
             self._bus.ring(device)
-        for (_, settled), outcome in zip(batch, outcomes, strict=True):
-            settled(_ERRORS[outcome]() if outcome in _ERRORS else None)
+        for (mail, settled), outcome in zip(batch, outcomes, strict=True):
+            if outcome is Stored.SHARE_FULL:
+                self._remember_full(mail)
+            settled(_error(outcome))
 
     def _failed(self, failure: Any, batch: Sequence[tuple[Mail, Settled]]) -> None:
         if failure.check(Busy):
@@ -124,14 +139,27 @@ class MailWriter:
         for _, settled in (*batch, *behind):
             settled(error)
 
+    def _remember_full(self, mail: Mail) -> None:
+        now = self._seconds()
+        if len(self._full_shares) >= SHARES_KEPT:
+            self._full_shares = {pair: until for pair, until in self._full_shares.items() if until > now}
+        if len(self._full_shares) < SHARES_KEPT:
+            self._full_shares[mail.recipient, mail.user] = now + SHARE_SECONDS
+
     def _mistaken(self, failure: Any) -> None:
         self.log.failure("a sender could not be told what became of its messages", failure)
 
 
-_ERRORS: dict[Stored, type[FastChatError]] = {
-    Stored.MAILBOX_FULL: MailboxFull,
-    Stored.UNKNOWN_DEVICE: UnknownDevice,
-}
+def _error(outcome: Stored) -> FastChatError | None:
+    match outcome:
+        case Stored.STORED:
+            return None
+        case Stored.MAILBOX_FULL:
+            return MailboxFull()
+        case Stored.SHARE_FULL:
+            return MailboxFull("your messages fill your share of the recipient's mailbox; this one was not stored")
+        case Stored.UNKNOWN_DEVICE:
+            return UnknownDevice()
 
 
 def _is_in(outcome: Stored) -> bool:

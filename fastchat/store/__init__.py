@@ -52,6 +52,8 @@ class Stored(Enum):
 
     STORED = "stored"
     MAILBOX_FULL = "mailbox-full"
+    SHARE_FULL = "share-full"
+    """There is room, but not for more of this sender's."""
     UNKNOWN_DEVICE = "unknown-device"
 
 
@@ -146,8 +148,10 @@ class Store(Protocol):
         """Commit a batch durably, in order, in one transaction; answers one outcome for each.
 
         A mail for a device that is not known, or whose mailbox would pass its limits (`mailbox_messages`,
-        `mailbox_bytes` of the config), is left out and says so; the others are stored. When this raises, the
-        outcome is unknown: the caller writes the batch again, and recipients drop what they have seen.
+        `mailbox_bytes` of the config), or in whose mailbox the sending account would pass its share
+        (`mailbox_share`; the owner of the mailbox has all of it), is left out and says so; the others are stored.
+        When this raises, the outcome is unknown: the caller writes the batch again, and recipients drop what they
+        have seen.
         """
 
     async def mailbox(

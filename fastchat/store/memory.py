@@ -8,10 +8,10 @@ that the interface does not name.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
-from fastchat.config import Config
+from fastchat.config import Config, Limits
 from fastchat.errors import (
     Busy,
     ChainInvalid,
@@ -64,6 +64,42 @@ class _Invite:
 
     def usable(self, now: float) -> bool:
         return (self.uses is None or self.used < self.uses) and (self.expires is None or self.expires > now)
+
+
+class _Fill:
+    """How full something is, with all that has asked for room in it."""
+
+    def __init__(self, waiting: Iterable[Waiting]) -> None:
+        sizes = [len(row.body) for row in waiting]
+        self.messages, self.bytes = len(sizes), sum(sizes)
+
+    def takes(self, size: int, messages: int, bytes_: int) -> bool:
+        self.messages += 1
+        self.bytes += size
+        return self.messages <= messages and self.bytes <= bytes_
+
+
+class _Room:
+    """A mailbox while a batch comes: what was refused counts as well, so that nothing overtakes it; but what is refused
+    for its sender's share takes no room from others."""
+
+    def __init__(self, waiting: Collection[Waiting], owner: str, limits: Limits) -> None:
+        self._waiting = list(waiting)
+        self._owner = owner
+        self._most = limits.mailbox_messages, limits.mailbox_bytes
+        self._share = limits.share_of_mailbox
+        self._all = _Fill(self._waiting)
+        self._was_full = self._all.messages >= self._most[0] or self._all.bytes >= self._most[1]
+        self._of: dict[str, _Fill] = {}
+
+    def refuses(self, mail: Mail) -> Stored | None:
+        size = len(mail.body)
+        if mail.user != self._owner and not self._was_full:
+            if mail.user not in self._of:
+                self._of[mail.user] = _Fill(row for row in self._waiting if row.user == mail.user)
+            if not self._of[mail.user].takes(size, *self._share):
+                return Stored.SHARE_FULL
+        return None if self._all.takes(size, *self._most) else Stored.MAILBOX_FULL
 
 
 class MemoryStore:
@@ -194,20 +230,17 @@ class MemoryStore:
 
     async def store_mail(self, batch: Sequence[Mail]) -> Sequence[Stored]:
         self._check_available()
-        room: dict[str, tuple[int, int]] = {}
-        return [self._store(mail, room) for mail in batch]
+        rooms: dict[str, _Room] = {}
+        return [self._store(mail, rooms) for mail in batch]
 
-    def _store(self, mail: Mail, room: dict[str, tuple[int, int]]) -> Stored:
-        """`room`: messages and bytes of the mailboxes with all earlier mail of the batch, stored or refused."""
+    def _store(self, mail: Mail, rooms: dict[str, _Room]) -> Stored:
         mailbox = self._mailboxes.get(mail.recipient)
         if mailbox is None:
             return Stored.UNKNOWN_DEVICE
-        if mail.recipient not in room:
-            room[mail.recipient] = len(mailbox), sum(len(waiting.body) for waiting in mailbox.values())
-        messages, size = room[mail.recipient]
-        room[mail.recipient] = messages, size = messages + 1, size + len(mail.body)
-        if messages > self._limits.mailbox_messages or size > self._limits.mailbox_bytes:
-            return Stored.MAILBOX_FULL
+        if mail.recipient not in rooms:
+            rooms[mail.recipient] = _Room(mailbox.values(), self._devices[mail.recipient].user, self._limits)
+        if refused := rooms[mail.recipient].refuses(mail):
+            return refused
         self._last_message += 1
         mailbox[self._last_message] = Waiting(
             self._last_message, mail.user, mail.device, mail.n, mail.at, bytes(mail.body)

@@ -253,6 +253,7 @@ class PostgresStore:
             return []
         recipients, users, devices, ns, times, bodies = zip(*batch, strict=True)
         sizes = [len(body) for body in bodies]
+        share_messages, share_bytes = self._limits.share_of_mailbox
         parameters = {
             "recipients": array(recipients),
             "users": text_array(users),
@@ -264,6 +265,8 @@ class PostgresStore:
             "bodies": Octets(b"".join(bodies)),
             "most_messages": self._limits.mailbox_messages,
             "most_bytes": self._limits.mailbox_bytes,
+            "share_messages": share_messages,
+            "share_bytes": share_bytes,
         }
         rows = await self._writer.run(lambda session: session.rows(_STORE_MAIL, parameters))
         return [_OUTCOMES[outcome] for (outcome,) in rows]

@@ -3,19 +3,19 @@
 -- name: store_mail
 execute store_mail (
     %(recipients)s, %(users)s, %(devices)s, %(ns)s, %(times)s, %(starts)s, %(sizes)s, %(bodies)s,
-    %(most_messages)s, %(most_bytes)s
+    %(most_messages)s, %(most_bytes)s, %(share_messages)s, %(share_bytes)s
 );
 
 -- name: prepare_store_mail
 -- One batch: one statement, one transaction, one commit; one outcome per message, in the order of the batch. A mailbox
 -- is full for the first message that does not fit and for all later ones of the batch, so that none overtakes one that
--- was refused. Row numbers rise in the order of the batch. Prepared on every writing connection: planning it costs three
+-- was refused; and so is a sender's share of it (docs/decisions/mailbox-shares.md). Row numbers rise in the order of the batch. Prepared on every writing connection: planning it costs three
 -- times as much as storing one message. The arrays come as literals and the bodies end to end as one value: 500
 -- constructor elements, or 500 bodies parsed as elements of an array, cost several times as much.
 --   $1 recipients  $2 users  $3 devices  $4 ns  $5 times  $6, $7 where each body starts (from 1) and its size
---   $8 bodies  $9, $10 most messages and bytes of a mailbox
+--   $8 bodies  $9, $10 most messages and bytes of a mailbox  $11, $12 of these, of one account
 prepare store_mail (
-    uuid[], text[], uuid[], bigint[], bigint[], integer[], integer[], bytea, bigint, bigint
+    uuid[], text[], uuid[], bigint[], bigint[], integer[], integer[], bytea, bigint, bigint, bigint, bigint
 ) as
 with batch as materialized (
     select
@@ -29,17 +29,49 @@ room as materialized (
     order by device
     for no key update
 ),
+crowded as materialized (
+    -- Where somebody could come to more than a share. With less than one in it a mailbox is in nobody's way, and nothing
+    -- is counted; nor is it where nothing fits any more.
+    select room.device, devices.user_name as owner
+    from room join devices on devices.id = room.device
+    where (room.messages + cardinality($1) > $11 or room.bytes + octet_length($8) > $12)
+        and room.messages < $9 and room.bytes < $10
+),
+held as materialized (
+    select crowded.device, sender.user_name, sender.messages, sender.bytes
+    from crowded cross join lateral (
+        select messages.user_name, count(*) as messages, sum(mailboxes.size) as bytes
+        from mailboxes join messages on messages.id = mailboxes.message
+        where mailboxes.device = crowded.device
+        group by messages.user_name
+    ) as sender
+),
+asking as (
+    -- What one has on one's own devices takes nothing from anybody else.
+    select
+        batch.recipient, batch.size, batch.position, room.device, room.messages, room.bytes,
+        batch.user_name <> crowded.owner and (
+            coalesce(held.messages, 0) + row_number() over of_sender > $11
+            or coalesce(held.bytes, 0) + sum(batch.size) over of_sender > $12
+        ) is true as is_over
+    from batch
+    left join room on room.device = batch.recipient
+    left join crowded on crowded.device = batch.recipient
+    left join held on held.device = batch.recipient and held.user_name = batch.user_name
+    window of_sender as (partition by batch.recipient, batch.user_name order by batch.position)
+),
 judged as materialized (
     select
-        batch.recipient, batch.size, batch.position,
+        recipient, size, position,
         case
-            when room.device is null then 'unknown-device'
-            when room.messages + row_number() over earlier > $9
-                or room.bytes + sum(batch.size) over earlier > $10 then 'mailbox-full'
+            when device is null then 'unknown-device'
+            when is_over then 'share-full'
+            when messages + count(*) filter (where is_over is not true) over earlier > $9
+                or bytes + sum(size) filter (where is_over is not true) over earlier > $10 then 'mailbox-full'
             else 'stored'
         end as outcome
-    from batch left join room on room.device = batch.recipient
-    window earlier as (partition by batch.recipient order by batch.position)
+    from asking
+    window earlier as (partition by recipient order by position)
 ),
 growth as (
     update mailbox_sizes

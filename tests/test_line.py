@@ -189,6 +189,13 @@ class LineCase(SynchronousTestCase):
         self.shell.connectionLost()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_close_says_it_also_to_somebody_who_does_not_read_at_the_moment(self) -> None:
+        self.transport.producer.pauseProducing()
+        self.shell.send(Pong(1))
+        self.shell.close()
+        self.assertEqual(self.transport.value(), encode(Pong(1)) + b"\n")
+        self.assertTrue(self.transport.disconnecting)
+
     def test_what_comes_after_the_end_is_thrown_away(self) -> None:
         self.shell.dataReceived(b"x\n")
         self.shell.close()

@@ -128,7 +128,11 @@ class LineShell(LineReceiver):
 
     def flush(self) -> None:
         """Write what has gathered, unless the transport is full; then it goes out when there is room."""
-        if self._lines and self.is_writable and self._open:
+        if self.is_writable:
+            self._write()
+
+    def _write(self) -> None:
+        if self._lines and self._open:
             self._lines.append(b"")
             data = b"\n".join(self._lines)
             self._lines = []
@@ -140,7 +144,7 @@ class LineShell(LineReceiver):
         seconds is aborted: it would keep the connection from ending for ever."""
         if not self._open or self._closing:
             return
-        self.flush()
+        self._write()  # also to a full transport: this is the last moment, and it is never much
         self._closing = True
         self.transport.unregisterProducer()
         self.transport.loseConnection()

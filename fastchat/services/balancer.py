@@ -33,6 +33,8 @@ class _Visit:
             self._end(RateLimited("too many questions on one connection"))
         else:
             self._session.received(message)
+            if not hasattr(message, "id"):
+                self._shell.close()  # an answer without `re` is the last word
 
     def bad_frame(self, error: ProtocolError) -> None:
         self._end(error)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from fastchat_client.content import Text, encode_content
 from tests.chaos.texts import Said, compose, read
 from tests.support.told import NOW, Told, blank, found
 
@@ -118,7 +119,21 @@ class Lies(SynchronousTestCase):
 
     def test_a_gap_in_what_the_sender_has(self) -> None:
         self.alter("alice", "DELETE FROM messages WHERE own = 1 AND n = 2")
+        self.alter("alice", "DELETE FROM outbox WHERE n = 2")
         self.tells("lost", "phantom")
+
+    def test_a_number_that_will_be_given_again(self) -> None:
+        self.told.say("alice", "bob", accepted=False)
+        self.tells("lost", "waiting", by=lambda: self.alter("alice", "UPDATE meta SET value = 6 WHERE name = 'next_n'"))
+
+    def test_what_was_accepted_for_nobody(self) -> None:
+        dave = compose("alice", "dave", 1)
+        self.told.say("alice", "carol", accepted=False)
+        self.alter(
+            "alice", "UPDATE outbox SET state = 2, user = 'dave', content = ? WHERE n = 6", encode_content(Text(dave))
+        )
+        sql = "UPDATE messages SET state = 'accepted', conversation = 'dave', text = ? WHERE own = 1 AND n = 6"
+        self.tells("lost", by=lambda: self.alter("alice", sql, dave))
 
     def test_an_outbox_that_knows_more_than_the_history(self) -> None:
         self.told.say("alice", "carol", accepted=False)
@@ -150,7 +165,7 @@ class Lies(SynchronousTestCase):
 
     def test_a_counter_that_was_given_twice(self) -> None:
         self.told.counters["alice", "bob"] -= 1
-        self.tells("duplicated", "phantom", by=lambda: self.told.say("alice", "bob", "again"))
+        self.tells("duplicated", by=lambda: self.told.say("alice", "bob", "again", accepted=False))
 
     # --- out of order ------------------------------------------------------------------------------------------------
 
@@ -215,10 +230,21 @@ class Lies(SynchronousTestCase):
     def test_an_unreadable_message_on_the_screen(self) -> None:
         self.tells("corrupted", by=lambda: self.told.write("bob", {"unreadable": "bad-mac", "from": "alice"}))
 
-    def test_an_outbox_that_says_something_else_than_the_history(self) -> None:
+    def test_an_outbox_that_cannot_be_read(self) -> None:
         self.tells("corrupted", by=lambda: self.alter("alice", "UPDATE outbox SET content = ? WHERE n = 2", b"{}"))
-        sql = "UPDATE outbox SET user = 'carol' WHERE n = 3"
-        self.tells("corrupted", "phantom", by=lambda: self.alter("alice", sql))
+
+    def test_an_outbox_that_says_something_else_than_the_history(self) -> None:
+        self.tells("corrupted", by=lambda: self.alter("alice", "UPDATE outbox SET at = at + 1 WHERE n = 2"))
+
+    def test_a_sender_who_remembers_something_else(self) -> None:
+        self.told.say("alice", "bob", accepted=False)
+        self.alter("alice", "DELETE FROM outbox WHERE n = 6")
+        sql = "UPDATE messages SET text = 'something else' WHERE own = 1 AND n = 6"
+        self.tells("corrupted", by=lambda: self.alter("alice", sql))
+
+    def test_a_message_from_here_that_is_not_from_here(self) -> None:
+        sql = "UPDATE messages SET own = 0 WHERE conversation = 'bob' AND n = 2 AND own = 1"
+        self.tells("corrupted", by=lambda: self.alter("alice", sql))
 
     def test_a_damaged_file(self) -> None:
         self.told.close()

@@ -75,6 +75,13 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unaccepted: Annotated[Count, Meta(description="Sends of one session that may wait to be accepted.")] = 64
     sends_per_second: Annotated[float, Meta(gt=0, description="Sends a second of one session, in the long run.")] = 20.0
     sends_burst: Annotated[Count, Meta(description="Sends of one session at once, after a pause.")] = 60
+    requests_per_second: Annotated[
+        float,
+        Meta(gt=0, description="Requests of one session a second in the long run; `publish` counts as ten, `send` not."),
+    ] = 20.0
+    requests_burst: Annotated[
+        int, Meta(ge=10, le=2**31 - 1, description="Requests of one session at once, after a pause.")
+    ] = 200
     claims_per_second: Annotated[
         float, Meta(gt=0, description="Accounts a second whose one-time keys one account may take, in the long run.")
     ] = 1.0

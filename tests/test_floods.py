@@ -11,7 +11,7 @@ from fastchat.delivery import outgoing
 from fastchat.errors import TooManyConnections
 from fastchat.protocols import wire
 from fastchat.services import listening
-from tests.support.calling import SessionCase
+from tests.support.calling import Peer, SessionCase
 from tests.support.delivery import now
 from tests.support.people import OwnDevice
 
@@ -52,6 +52,66 @@ class Recipients(SessionCase):
         for n in range(1, 10):
             self.assertEqual(alice.refused(alice.send_to(n, *self.strangers(n))).code, "unknown-device")
         self.assertIsInstance(alice.says(alice.send_to(10, self.bob.id))[-1], wire.Accepted)
+
+
+class Requests(SessionCase):
+    """What is cheap to ask is not to be asked without end."""
+
+    def ping(self, peer: Peer) -> str:
+        """How one is answered."""
+        peer.says(wire.Ping(peer.next_id()))
+        answer = peer.heard[-1]
+        return "pong" if isinstance(answer, wire.Pong) else str(answer.code)
+
+    def test_so_many_at_once_and_then_so_many_a_second(self) -> None:
+        place = self.new_place(requests_per_second=2.0, requests_burst=12)
+        alice = self.online(self.alice, place)
+        publish = wire.Publish(alice.next_id(), wire.DeviceKeys())
+        self.assertIsInstance(alice.says(publish)[-1], wire.Published)
+        alice.asks(wire.KeysRequest(alice.next_id(), ("bob",)), wire.KeysAnswer)
+        alice.asks(wire.LogRequest(alice.next_id(), 0), wire.LogAnswer)
+        self.assertEqual(self.ping(alice), "rate-limited")
+        self.assertEqual((alice.heard[-1].re, alice.heard[-1].retry_after), (alice._id, 0.5))
+        # The refusal is counted as well.
+        self.passes(0.5, place)
+        self.assertEqual(self.ping(alice), "rate-limited")
+        self.passes(1, place)
+        self.assertEqual(self.ping(alice), "pong")
+        self.assertEqual(alice.refused(publish).retry_after, 5.0)
+        self.assertFalse(alice.is_closed)
+
+    def test_sends_and_receipts_are_none(self) -> None:
+        place = self.new_place(requests_per_second=0.001, requests_burst=10)
+        alice, bob = self.online(self.alice, place), self.online(self.bob, place)
+        for n in range(1, 50):
+            alice.says(alice.send_to(n, self.bob.id))
+            bob.receives()
+        self.assertEqual(bob.messages(), list(range(1, 50)))
+        self.assertEqual([self.ping(peer) for peer in (alice, bob)], ["pong"] * 2)
+
+    def test_who_goes_on_when_refused_is_disconnected(self) -> None:
+        place = self.new_place(requests_per_second=0.001, requests_burst=10)
+        alice, bob = self.online(self.alice, place), self.online(self.bob, place)
+        self.assertEqual([self.ping(alice) for _ in range(19)], ["pong"] * 10 + ["rate-limited"] * 9)
+        self.assertFalse(alice.is_closed)
+        self.ping(alice)
+        self.assertIs(alice.heard[-1].re, UNSET)
+        self.assert_ended(alice, "rate-limited")
+        # Whatever is refused: that one is told so is work, too.
+        for _ in range(19):
+            self.assertEqual(bob.refused(bob.send_to(1, self.alice.id, self.alice.id)).code, "bad-request")
+        bob.says(bob.send_to(1, self.alice.id, self.alice.id))
+        self.assert_ended(bob, "rate-limited")
+
+    def test_receipts_that_say_nothing_new(self) -> None:
+        place = self.new_place(requests_per_second=0.001, requests_burst=10)
+        alice, bob = self.online(self.alice, place), self.online(self.bob, place)
+        alice.says(alice.send_to(1, self.bob.id))
+        for _ in range(11):
+            bob.says(wire.Received(1))
+        self.assertFalse(bob.is_closed)
+        bob.says(wire.Received(1))
+        self.assert_ended(bob, "rate-limited")
 
 
 class OneTimeKeys(SessionCase):

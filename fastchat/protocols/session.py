@@ -134,6 +134,8 @@ class Session:
         self._inbox: Inbox | None = None
         limits = service.limits
         self._sends = TokenBucket(limits.sends_per_second, limits.sends_burst, service.reactor.seconds)
+        self._requests = TokenBucket(limits.requests_per_second, limits.requests_burst, service.reactor.seconds)
+        self._upto = 0
         self._timer: IDelayedCall | None = service.reactor.callLater(
             limits.login_seconds, self.end, LoginTimeout(f"no login within {limits.login_seconds:g} seconds")
         )
@@ -150,9 +152,14 @@ class Session:
                 self._count_frame()
             if command is None or self.state not in command.states:
                 raise OutOfTurn(f"{type(message).__struct_config__.tag} cannot be said while {self.state.value}")
+            if command.cost:
+                self._pay(command.cost)
             command.act(self, message)
         except FastChatError as error:
-            self._refuse(error, getattr(message, "id", UNSET))
+            if self.state is State.READY and not self._bears_a_refusal():
+                self.end(RateLimited("what was refused is asked for again and again"))
+            else:
+                self._refuse(error, getattr(message, "id", UNSET))
 
     def bad_frame(self, error: ProtocolError) -> None:
         self._heard = True
@@ -227,6 +234,16 @@ class Session:
         self._pipe.send(error_from(error, re))
         if self.state is not State.READY:
             self._close()
+
+    def _pay(self, cost: int) -> None:
+        if not self._requests.take(cost):
+            raise RateLimited("too many requests", retry_after=max(0.1, self._requests.wait(cost)))
+
+    def _bears_a_refusal(self) -> bool:
+        """To refuse costs as much as to do. Who does not mind being refused runs into a debt; it ends at a burst."""
+        requests = self._requests
+        requests.spend(1.0, -requests.burst)
+        return requests.balance > -requests.burst
 
     def _count_frame(self) -> None:
         self._frames += 1
@@ -333,6 +350,10 @@ class Session:
 
     def _received(self, received: Received) -> None:
         assert self._inbox is not None
+        if received.upto <= self._upto and not self._requests.take():
+            self.end(RateLimited("too many receipts that say nothing new"))
+            return
+        self._upto = received.upto
         try:
             self._inbox.received(received.upto)
         except ProtocolError as error:
@@ -370,10 +391,12 @@ class Session:
 
 
 class Command(NamedTuple):
-    """A row of the table: what is done, and in which states it may be asked for."""
+    """A row of the table: what is done, in which states it may be asked for, and for how many requests it counts. What
+    costs nothing here is bounded otherwise."""
 
     act: Callable[[Session, Any], None]
     states: frozenset[State]
+    cost: int = 0
 
 
 _OPEN = frozenset({State.OPEN})
@@ -387,10 +410,10 @@ COMMANDS: dict[type, Command] = {
     ScramRequest: Command(Session._scram_step, _GREETED),
     AddDevice: Command(Session._add_device, _PROVEN),
     Login: Command(Session._login, _GREETED),
-    KeysRequest: Command(Session._keys, _READY),
-    Publish: Command(Session._publish, _READY),
+    KeysRequest: Command(Session._keys, _READY, cost=1),
+    Publish: Command(Session._publish, _READY, cost=10),
     Send: Command(Session._send, _READY),
     Received: Command(Session._received, _READY),
-    LogRequest: Command(Session._log, _READY),
-    Ping: Command(Session._ping, _READY),
+    LogRequest: Command(Session._log, _READY, cost=1),
+    Ping: Command(Session._ping, _READY, cost=1),
 }

@@ -17,6 +17,7 @@ from fastchat.bus.local import LocalBus
 from fastchat.delivery import Delivery, outgoing, writer
 from fastchat.delivery.inbox import Inbox
 from fastchat.protocols.wire import Received
+from fastchat.store.postgres import PostgresStore
 from fastchat_client.core import Core
 from fastchat_client.inbox import Inbox as ClientInbox
 from fastchat_client.outbox import Outbox
@@ -29,8 +30,8 @@ LAZY_SECONDS = 1.0
 @dataclass(frozen=True)
 class Mutant:
     """`says`: what is broken. `caught_by`: the numbers of a report, one of which must not be 0 ("waiting" is one, too).
-    `faults`: what it takes to see it, besides clients that talk. `patches`: (class, name, what makes the new from the
-    old)."""
+    `faults`: names of those in `tests.chaos.faults` that it takes most to see it. `patches`: (class, name, what makes the
+    new from the old)."""
 
     name: str
     side: Literal["server", "client"]
@@ -67,6 +68,15 @@ def _accept_before_commit(put: Original) -> Original:
         settled(None)
 
     return accepted_at_once
+
+
+def _commit_not_flushed(pool: Original) -> Original:
+    def unflushed(self: Any, *arguments: Any, **settings: Any) -> Any:
+        if settings.get("synchronous_commit") == "on":
+            settings["synchronous_commit"] = "off"
+        return pool(self, *arguments, **settings)
+
+    return unflushed
 
 
 def _accept_before_receipt(hand_over: Original) -> Original:
@@ -225,8 +235,16 @@ _ALL = (
         "server",
         "A message is accepted when it is put into the writer's queue, not when its batch is committed.",
         ("lost", "out_of_order"),
-        ("kill of PostgreSQL", "termination of backends", "kill of twistd", "people who are away"),
+        ("kill of PostgreSQL", "termination of backends", "kill of twistd"),
         ((writer.MailWriter, "put", _accept_before_commit),),
+    ),
+    Mutant(
+        "commit-not-flushed",
+        "server",
+        "A batch counts as committed before PostgreSQL has written it down (synchronous_commit is off).",
+        ("lost",),
+        ("kill of PostgreSQL", "kill of twistd", "people who are away"),
+        ((PostgresStore, "_pool", _commit_not_flushed),),
     ),
     Mutant(
         "accept-before-receipt",

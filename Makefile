@@ -1,6 +1,6 @@
 # What a newcomer types is `make run`; `make help` says the rest. Everything goes into .venv and $FASTCHAT_HOME (var/).
 
-.PHONY: help run test check bench lock clean
+.PHONY: help run test check bench soak lock clean
 .DEFAULT_GOAL := help
 
 FASTCHAT_HOME ?= var
@@ -20,6 +20,7 @@ help:
 	@echo 'make test    all tests, on a PostgreSQL of their own'
 	@echo 'make check   ruff, mypy and the floors (import-linter)'
 	@echo 'make bench   what the server costs under load: one table, in under 3 minutes'
+	@echo 'make soak    a steady load for SOAK_SECONDS (30 minutes): what grows that should not?'
 	@echo 'make lock    new requirements.lock and requirements-dev.lock from pyproject.toml'
 	@echo 'make clean   remove .venv and what tools left; the state in var/ stays'
 
@@ -37,6 +38,11 @@ check: $(DEVELOPMENT)
 
 bench: $(RUNTIME)
 	@$(BIN)/python -m benchmarks
+
+SOAK_SECONDS ?= 1800
+
+soak: $(DEVELOPMENT)
+	@$(BIN)/python -m tests.chaos.soak --seconds $(SOAK_SECONDS)
 
 # Exactly what the lock says, each file checked against its hashes. What has no wheel is built with the locked build
 # tools, which therefore come first; nothing is fetched for a build.

@@ -63,6 +63,12 @@ class Worker:
         self._wanted = False
         self._started = False
 
+    @property
+    def pid(self) -> int:
+        """Of its process, which must be running."""
+        assert self._process is not None
+        return int(self._process.transport.pid)  # type: ignore[union-attr]
+
     async def start(self) -> None:
         """Until its clients are there; those that are not `offline` connect by themselves."""
         self._wanted = True

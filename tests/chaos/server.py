@@ -80,7 +80,9 @@ class _Twistd(ProcessProtocol):
 class Server:
     """The network on `home`. `note` is told, in a line, what happened that nobody asked for."""
 
-    def __init__(self, home: Path, mutant: str, note: Callable[[str], None], reactor: Any) -> None:
+    def __init__(
+        self, home: Path, mutant: str, note: Callable[[str], None], reactor: Any, settings: str = CONFIG
+    ) -> None:
         self.home = home
         self.port = free_block()
         self._reactor = reactor
@@ -89,7 +91,7 @@ class Server:
         self._wanted = False
         self._again: Any = None
         config = home.parent / "fastchat.toml"
-        config.write_text(CONFIG)
+        config.write_text(settings)
         self._environ = {
             **os.environ,
             "FASTCHAT_HOME": str(home),
@@ -107,6 +109,12 @@ class Server:
     def link(self) -> str:
         """The invite."""
         return (self.home / "invite").read_text().strip()
+
+    @property
+    def pid(self) -> int:
+        """Of twistd, which must be running."""
+        assert self._process is not None
+        return int(self._process.transport.pid)  # type: ignore[union-attr]
 
     @property
     def is_up(self) -> bool:

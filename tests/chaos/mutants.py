@@ -30,8 +30,8 @@ LAZY_SECONDS = 1.0
 @dataclass(frozen=True)
 class Mutant:
     """`says`: what is broken. `caught_by`: the numbers of a report, one of which must not be 0 ("waiting" is one, too).
-    `faults`: names of those in `tests.chaos.faults` that it takes most to see it. `patches`: (class, name, what makes the
-    new from the old)."""
+    `faults`: names of those in `tests.chaos.faults` that show it best. `patches`: (class, name, what makes the new from
+    the old)."""
 
     name: str
     side: Literal["server", "client"]

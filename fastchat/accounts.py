@@ -20,6 +20,7 @@ from scramp import ScramException, ScramMechanism  # type: ignore[import-untyped
 
 from fastchat.errors import (
     ChainInvalid,
+    InviteInvalid,
     LoginFailed,
     OutOfTurn,
     RequestError,
@@ -80,6 +81,9 @@ class Accounts:
         check_name(request.user)
         _check_verifier(request.verifier)
         _check_complete(request.keys)
+        # Before any signature is looked at: who has no invite must not cost more than who has no password.
+        if not await self._store.can_invite(invite_digest(request.invite)):
+            raise InviteInvalid
         chain = replay(request.user, request.links)
         if len(chain.devices) != 1:
             raise ChainInvalid("an account begins with exactly one device")

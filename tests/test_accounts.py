@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from fastchat import accounts
 from fastchat.accounts import Accounts
 from fastchat.errors import (
     Busy,
@@ -75,6 +76,15 @@ class Registration(RulesCase):
         await self.accounts.register(alice.register("once"))
         await self.refused(InviteInvalid, bob.register("once"))
         await self.accounts.register(bob.register(INVITE))
+
+    async def test_without_an_invite_no_signature_is_looked_at(self) -> None:
+        await self.begin()
+        request = Person("alice").register("made up")
+        forged = tuple(Signed(link.body, bytes(len(link.signature))) for link in request.links)
+        looked: list[str] = []
+        self.patch(accounts, "replay", lambda user, links: looked.append(user))
+        await self.refused(InviteInvalid, msgspec.structs.replace(request, links=forged))
+        self.assertEqual(looked, [])
 
     async def test_links_of_somebody_else(self) -> None:
         await self.begin()

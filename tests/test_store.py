@@ -121,6 +121,8 @@ class StoreTests(Base):
         await store.add_invite(INVITE, 1, None)  # again: changes nothing
         await self.refused(InviteInvalid, register(store, "bob"))
         await self.refused(InviteInvalid, register(store, "bob", invite=rows.octets("expired")))
+        invites = [INVITE, rows.octets("expired"), rows.octets("long"), rows.octets("none")]
+        self.assertEqual([await store.can_invite(invite) for invite in invites], [False, False, True, False])
         self.assertIsNone(await store.account("bob"))
         await register(store, "bob", invite=rows.octets("long"))
 

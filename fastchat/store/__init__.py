@@ -178,6 +178,9 @@ class Store(Protocol):
         """Let `invite` (the token's SHA-256) be used `uses` times (None: any number) until `expires` (seconds
         since 1970; None: for ever). Adding it again changes nothing."""
 
+    async def can_invite(self, invite: bytes) -> bool:
+        """Whether it could be used now. `register` alone says for whom."""
+
 
 ONE_TIME_KEYS_KEPT = 100
 """Per device: twice what a client publishes at once."""

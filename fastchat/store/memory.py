@@ -144,15 +144,14 @@ class MemoryStore:
         invite: bytes,
     ) -> None:
         self._check_available()
-        known = self._invites.get(invite)
-        if known is None or not known.usable(self._seconds()):
+        if not await self.can_invite(invite):
             raise InviteInvalid
         if account.user in self._accounts:
             raise NameTaken
         if device.device in self._devices:
             raise DeviceTaken
         _check_leaves(leaves)
-        known.used += 1
+        self._invites[invite].used += 1
         self._accounts[account.user] = account
         self._chains[account.user] = list(links)
         self._devices_of[account.user] = []
@@ -280,6 +279,11 @@ class MemoryStore:
     async def add_invite(self, invite: bytes, uses: int | None, expires: int | None) -> None:
         self._check_available()
         self._invites.setdefault(invite, _Invite(uses, expires))
+
+    async def can_invite(self, invite: bytes) -> bool:
+        self._check_available()
+        known = self._invites.get(invite)
+        return known is not None and known.usable(self._seconds())
 
 
 def _check_leaves(leaves: Sequence[bytes]) -> None:

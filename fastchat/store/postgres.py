@@ -34,7 +34,7 @@ from fastchat.store.literals import Octets, array, text_array
 from fastchat.store.migrations import migrate
 from fastchat.store.queries import MIGRATIONS, query
 
-_USE_INVITE, _ADD_INVITE = query("use_invite"), query("add_invite")
+_USE_INVITE, _FIND_INVITE, _ADD_INVITE = query("use_invite"), query("find_invite"), query("add_invite")
 _ADD_USER, _USER, _LOCK_USER = query("add_user"), query("user"), query("lock_user")
 _ADD_LINK, _LINKS, _CHAIN_LENGTH = query("add_link"), query("links"), query("chain_length")
 _ADD_DEVICE, _DEVICE, _DEVICES, _LOCK_DEVICE = (
@@ -296,6 +296,9 @@ class PostgresStore:
     async def add_invite(self, invite: bytes, uses: int | None, expires: int | None) -> None:
         parameters = {"digest": invite, "uses": uses, "expires": expires}
         await self._general.run(lambda session: session.run(_ADD_INVITE, parameters))
+
+    async def can_invite(self, invite: bytes) -> bool:
+        return bool(await self._rows(_FIND_INVITE, {"digest": invite}))
 
 
 _OUTCOMES = {stored.value: stored for stored in Stored}

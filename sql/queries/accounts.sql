@@ -6,6 +6,10 @@ update invites set used = used + 1
 where digest = %(digest)s and (uses is null or used < uses) and (expires_at is null or expires_at > clock_timestamp())
 returning used;
 
+-- name: find_invite
+select 1 from invites
+where digest = %(digest)s and (uses is null or used < uses) and (expires_at is null or expires_at > clock_timestamp());
+
 -- name: add_invite
 insert into invites (digest, uses, expires_at) values (%(digest)s, %(uses)s, to_timestamp(%(expires)s))
 on conflict do nothing;

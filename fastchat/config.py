@@ -57,6 +57,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one address, connection, device or mailbox may cost."""
 
     backlog: Annotated[Count, Meta(description="Connections that may wait to be accepted, per port.")] = 1024
+    connections: Annotated[
+        Count, Meta(description="Open connections of one process; fewer where it may open fewer files.")
+    ] = 20_000
     connections_per_address: Annotated[Count, Meta(description="Open connections from one address, per process.")] = 20
     connects_per_second_per_address: Annotated[
         float, Meta(gt=0, description="New connections a second from one address, per process.")
@@ -77,7 +80,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sends_burst: Annotated[Count, Meta(description="Sends of one session at once, after a pause.")] = 60
     requests_per_second: Annotated[
         float,
-        Meta(gt=0, description="Requests of one session a second in the long run; `publish` counts as ten, `send` not."),
+        Meta(gt=0, description="Requests of one session a second, in the long run; `publish` is ten, `send` none."),
     ] = 20.0
     requests_burst: Annotated[
         int, Meta(ge=10, le=2**31 - 1, description="Requests of one session at once, after a pause.")

@@ -168,7 +168,7 @@ class RateLimited(LimitError):
 
 
 class TooManyConnections(LimitError):
-    """Too many connections from this address."""
+    """Too many connections, from this address or altogether."""
 
     code = "too-many-connections"
 
@@ -190,6 +190,8 @@ class Busy(FastChatError):
 
     code = "busy"
     retry_after = 2.0
+    devices: tuple[str, ...] = ()
+    """In answer to `send`: those that do not have the message. The others do."""
 
 
 class Replaced(FastChatError):

@@ -121,7 +121,8 @@ def is_loopback(address: str) -> bool:
 
 
 class AddressLimits:
-    """How many connections an address may have (`connections`) and open (`per_second`, also at once)."""
+    """How many connections there may be at all (`total`), and how many an address may have (`connections`) and open
+    (`per_second`, also at once)."""
 
     def __init__(
         self,
@@ -130,8 +131,12 @@ class AddressLimits:
         per_second: float = 5.0,
         exempt_loopback: bool = False,
         kept: int = 10_000,
+        total: int = 20_000,
     ) -> None:
         self._connections = connections
+        self._most = total
+        self.total = 0
+        """How many connections there are."""
         self._exempt_loopback = exempt_loopback
         self._open: dict[str, int] = {}
         """Bounded by the connections that there are; an address with none has no entry."""
@@ -140,7 +145,10 @@ class AddressLimits:
     def connected(self, address: str) -> None:
         """Count a new connection. Raises `TooManyConnections` or `RateLimited`; then it is not counted, and must
         not be given back with `disconnected`."""
+        if self.total >= self._most:
+            raise TooManyConnections("too many connections to this network; try again later")
         if self._is_exempt(address):
+            self.total += 1
             return
         group = address_group(address)
         opened = self._open.get(group, 0)
@@ -149,9 +157,11 @@ class AddressLimits:
         if not self._new[group].take():
             raise RateLimited("too many new connections from this address; wait a second")
         self._open[group] = opened + 1
+        self.total += 1
 
     def disconnected(self, address: str) -> None:
         """Give back a connection that `connected` has counted."""
+        self.total -= 1
         if self._is_exempt(address):
             return
         group = address_group(address)

@@ -143,6 +143,18 @@ class AddressLimitsTests(SynchronousTestCase):
         self.limits.connected(SOMEBODY)
         self.assertRaises(TooManyConnections, self.limits.connected, SOMEBODY)
 
+    def test_so_many_altogether_wherever_they_come_from(self) -> None:
+        limits = AddressLimits(self.clock.seconds, 2, 1000.0, exempt_loopback=True, total=3)
+        for address in ("192.0.2.1", "192.0.2.1", "127.0.0.1"):
+            limits.connected(address)
+        for address in ("192.0.2.2", "127.0.0.1"):
+            self.assertIn("network", self.assertRaises(TooManyConnections, limits.connected, address).message)
+        limits.disconnected("127.0.0.1")
+        # One that its address's limit keeps out takes no place.
+        self.assertIn("address", self.assertRaises(TooManyConnections, limits.connected, "192.0.2.1").message)
+        limits.connected("192.0.2.2")
+        self.assertRaises(TooManyConnections, limits.connected, "192.0.2.2")
+
     def test_one_household_is_one_address(self) -> None:
         for host in range(20):
             self.limits.connected(f"2001:db8::{host:x}")

@@ -96,6 +96,22 @@ class Doors(ServicesCase):
         await self.until(lambda: fourth.heard)
         self.assertIsInstance(fourth.heard[0], wire.Welcome)
 
+    async def test_too_many_connections_altogether(self) -> None:
+        await self.begin(connections=2)
+        first = await self.visit()
+        await self.visit(self.network.running.balancer)
+        third = await self.visit(self.network.running.services[1])
+        await third.line.ended
+        self.assertEqual(third.codes, ["too-many-connections"])
+        self.assertIn("this network", third.heard[0].message)
+        first.line.close()
+        await first.line.ended
+        await self.until(lambda: self.network.node.addresses.total == 1)
+        fourth = await self.visit()
+        fourth.line.send(wire.Hello(1, 1))
+        await self.until(lambda: fourth.heard)
+        self.assertIsInstance(fourth.heard[0], wire.Welcome)
+
     async def test_too_many_new_connections_a_second(self) -> None:
         await self.begin(loopback_exempt=False, connects_per_second_per_address=0.001)
         await self.visit()

@@ -40,6 +40,8 @@ from fastchat.store.postgres import PostgresStore
 STEP_SECONDS = 1.0
 """How long one part may take to stop before the next one is stopped: all of it, PostgreSQL too, within 5 s."""
 OPEN_FILES = 1 << 20
+OTHER_FILES = 200
+"""Kept for what is no client's connection, such as the database, and for those that are told why they are refused."""
 
 
 class _Stop(NamedTuple):
@@ -78,7 +80,11 @@ def build(config: Config, secrets: Secrets, store: Store, reactor: Reactor) -> t
         failures=LoginFailures(clock, limits.login_failures_per_minute),
         claims=Claims(clock, limits.claims_per_second, limits.claims_burst, limits.claims_of_one),
         addresses=AddressLimits(
-            clock, limits.connections_per_address, limits.connects_per_second_per_address, limits.loopback_exempt
+            clock,
+            limits.connections_per_address,
+            limits.connects_per_second_per_address,
+            limits.loopback_exempt,
+            total=_connections(limits.connections),
         ),
         turn=Turn(reactor),
     )
@@ -194,6 +200,12 @@ class NetworkService(Service):
         services = tuple(chat.status() for chat in self.chats)
         problems = () if up else ("the database does not answer",)
         return Status(self._config.strategy, "up" if up else "away", services, problems)
+
+
+def _connections(wanted: int) -> int:
+    """As many connections as are wanted, or as there can be: one more could not even be refused."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if files == resource.RLIM_INFINITY else max(1, min(wanted, files - OTHER_FILES))
 
 
 def _raise_open_files() -> None:

@@ -75,9 +75,8 @@ def check(people: Sequence[Person], explained: Collection[str] = ()) -> Report:
         history.judge_recipient(client)
         history.judge_journal(client)
         history.judge_names(client)
-    for sender in clients.values():
-        for recipient in clients.values():
-            history.judge_pair(sender, recipient)
+    for client in clients.values():
+        history.judge_arrivals(client)
     return history.report()
 
 
@@ -277,11 +276,12 @@ class _History:
 
     # --- both together -----------------------------------------------------------------------------------------------
 
-    def judge_pair(self, sender: Client, recipient: Client) -> None:
-        arrived = recipient.received[sender.user]
-        newest = max(arrived, default=0)
+    def judge_arrivals(self, sender: Client) -> None:
+        """Whether what the network has taken is where it was sent, and nothing that waits was overtaken."""
+        newest = {to: max(client.received[sender.user], default=0) for to, client in self._clients.items()}
         for (to, counter), sent in sender.sent.items():
-            if to != recipient.user or arrived[counter]:
+            recipient = self._clients.get(to)
+            if recipient is None or recipient.received[sender.user][counter]:
                 continue
             said = Said(sender.user, to, counter)
             name = (sender.device, sent.row.n)
@@ -289,8 +289,8 @@ class _History:
                 held = "held unread" if name in recipient.held else "seen" if name in recipient.seen else "never seen"
                 what = f"{_name(said)} ({name[0]}.{name[1]}): {sent.row.state}; not in {to}'s vault ({held} there)"
                 self._finding("lost", said, what)
-            elif sent.waiting and counter < newest:
-                what = f"{_name(said)}: waits at {sender.user}, and {to} has #{newest} already"
+            elif sent.waiting and counter < newest[to]:
+                what = f"{_name(said)}: waits at {sender.user}, and {to} has #{newest[to]} already"
                 self._finding("out_of_order", said, what)
 
     def report(self) -> Report:

@@ -20,8 +20,16 @@ from twisted.internet.task import react
 
 from tests.chaos.checker import KINDS
 from tests.chaos.driver import Chaos, Options, Verdict
+from tests.chaos.mutants import MUTANTS
 
 CLEAN, LIES, STRANGE = 0, 1, 2
+
+
+MUTANT_SECONDS, MUTANT_PATIENCE, MUTANT_CLIENTS, MUTANT_EVERY = 45.0, 60.0, 20, 1.0
+TRIES = 3
+"""Runs of one mutant, each with another seed, before it has survived."""
+NEEDED_WEIGHT = 6
+"""Of the faults that a mutant needs, in its run."""
 
 
 def main() -> None:
@@ -34,23 +42,77 @@ def main() -> None:
         patience=arguments.patience,
         mutant=arguments.mutant,
         keep=arguments.keep,
+        weights=_weights(arguments.mutant),
     )
     print(f"seed {options.seed}; to do the same again: {_command(options)}", flush=True)
-    react(lambda reactor: Deferred.fromCoroutine(_run(reactor, options)))
+    runs = _all if arguments.all else _one
+    react(lambda reactor: Deferred.fromCoroutine(runs(reactor, options)))
 
 
-async def _run(reactor: Any, options: Options) -> None:
+async def _one(reactor: Any, options: Options) -> None:
+    verdict = await _run(reactor, options)
+    show(verdict)
+    if code := judge(verdict):
+        raise SystemExit(code)
+
+
+async def _all(reactor: Any, options: Options) -> None:
+    """A clean run, which must be clean, then the mutants, which must not."""
+    verdict = await _run(reactor, options)
+    show(verdict)
+    code = judge(verdict)
+    table = Table("mutant", "caught", "by", "runs", "seed", title="mutants")
+    for mutant in MUTANTS.values():
+        caught, tries = "", 0
+        while not caught and tries < TRIES:
+            seed = options.seed + tries
+            tries += 1
+            caught = _caught(await _run(reactor, _mutant_options(mutant.name, seed)))
+        code = code or (CLEAN if caught else LIES)
+        table.add_row(mutant.name, "yes" if caught else "NO", caught, str(tries), str(seed))
+        print(f"{mutant.name}: {caught or 'SURVIVED'}", flush=True)
+    Console(highlight=False, soft_wrap=True).print(table)
+    if code:
+        raise SystemExit(code)
+
+
+async def _run(reactor: Any, options: Options) -> Verdict:
     chaos = Chaos(options, lambda line: print(line, flush=True), reactor)
     # Also when it is interrupted: nothing may be left running.
-    reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(chaos.stop()))
+    trigger = reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(chaos.stop()))
     try:
         verdict = await chaos.run()
     finally:
         await chaos.stop()
-    show(verdict)
-    code = judge(verdict)
-    if code:
-        raise SystemExit(code)
+    reactor.removeSystemEventTrigger(trigger)
+    if options.mutant and not options.keep:
+        chaos.remove()
+    return verdict
+
+
+def _mutant_options(mutant: str, seed: int) -> Options:
+    return Options(
+        seconds=MUTANT_SECONDS,
+        seed=seed,
+        clients=MUTANT_CLIENTS,
+        every=MUTANT_EVERY,
+        patience=MUTANT_PATIENCE,
+        mutant=mutant,
+        weights=_weights(mutant),
+    )
+
+
+def _weights(mutant: str) -> dict[str, int]:
+    """What the mutant needs happens more often than in other runs."""
+    return dict.fromkeys(MUTANTS[mutant].faults, NEEDED_WEIGHT) if mutant else {}
+
+
+def _caught(verdict: Verdict) -> str:
+    """By which numbers; "" if by none."""
+    if verdict.history is None:
+        return ""
+    found = {kind: getattr(verdict.history, kind) for kind in (*KINDS, "waiting")}
+    return ", ".join(f"{kind.replace('_', ' ')} {number}" for kind, number in found.items() if number)
 
 
 def judge(verdict: Verdict) -> int:
@@ -100,7 +162,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=Options.clients)
     parser.add_argument("--every", type=float, default=Options.every, help="seconds between two faults")
     parser.add_argument("--patience", type=float, default=Options.patience, help="seconds for all to arrive in the end")
-    parser.add_argument("--mutant", default="", help="break the product in this way")
+    parser.add_argument("--mutant", default="", choices=["", *MUTANTS], help="break the product in this way")
+    parser.add_argument("--all", action="store_true", help="then every mutant, each of which must be caught")
     parser.add_argument("--keep", action="store_true", help="keep the directory of a clean run, too")
     return parser.parse_args(sys.argv[1:])
 

@@ -31,6 +31,8 @@ from tests.chaos.worker import Setup
 PROGRESS_SECONDS = 5.0
 JOIN_SECONDS = 120.0
 """For all clients to register and be ready, before anything goes wrong."""
+RECOVER_SECONDS, WORKING_SECONDS = 20.0, 3.0
+"""After the network or its database was away: until people are there, at most, and then without another such fault."""
 AWAY_SHARE = 0.15
 """Of the clients: they are not there for most of the run."""
 AWAY_FROM, AWAY_UNTIL = 0.05, 0.8
@@ -109,7 +111,7 @@ class Chaos:
             return
         waiting: Deferred[None] = Deferred()
         self._pauses.add(waiting)
-        timer = self._reactor.callLater(seconds, waiting.callback, None)
+        timer = self._reactor.callLater(max(0.0, seconds), waiting.callback, None)
         try:
             await waiting
         finally:
@@ -118,7 +120,7 @@ class Chaos:
                 timer.cancel()
 
     def note(self, what: str) -> None:
-        self.verdict.notes[re.sub(r"\b[0-9a-f]{32}\b", "…", what)] += 1
+        self.verdict.notes[re.sub(r"\b(user\d+|[0-9a-f]{32}(\.\d+)?)\b", "…", what)] += 1
         self._happened(what)
 
     # --- the run -----------------------------------------------------------------------------------------------------
@@ -230,11 +232,22 @@ class Chaos:
                 done = await fault.act(self, Random(planned.seed))
                 self.verdict.faults[fault.name] += done
                 self._happened(f"healed: {fault.name} ({planned.seed})")
+            if fault.place in ("twistd", "database"):
+                await self._recover()
         except Exception as error:
             self.note(f"the fault {fault.name!r} failed: {error}")
             self.log.failure("a fault failed")
         finally:
             lock.release()
+
+    async def _recover(self) -> None:
+        """Until most people are there again, and a moment longer: while nothing works nothing can go wrong."""
+        for _ in range(int(RECOVER_SECONDS)):
+            conditions = self.crew.conditions.values()
+            if self._over or sum(one.ready for one in conditions) > 0.6 * len(conditions):
+                break
+            await self.pause(1.0)
+        await self.pause(WORKING_SECONDS)
 
     async def _send_away(self) -> None:
         """Some of the clients, for most of the run: their mailboxes fill."""

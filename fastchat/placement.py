@@ -101,13 +101,12 @@ class _Service:
     """The record of one run of one service: a service that was down gets a new one, so that what belonged to its
     earlier run (leases) can no longer touch its counts."""
 
-    __slots__ = ("address", "draining", "leases", "newcomer_since", "reported", "sessions", "taken", "turn")
+    __slots__ = ("address", "draining", "leases", "newcomer_since", "sessions", "taken", "turn")
 
     def __init__(self, address: ServiceAddress) -> None:
         self.address = address
         self.sessions = 0
         self.leases = 0
-        self.reported = 0.0
         self.draining = False
         self.turn = 0
         self.newcomer_since: int | None = None
@@ -129,8 +128,8 @@ class Placement:
     """Where the next client goes, from the services' reports and the leases given out since.
 
     `random` also makes the leases' ids: pass a `SystemRandom` wherever clients are not to guess them (guessing one
-    gains nothing but a count that is off by one for some seconds). `report_dead`: seconds without a report after
-    which a service counts as down; None when reports come at each change and a stop is told with `remove`.
+    gains nothing but a count that is off by one for some seconds). Services report at each change, and a stop is told
+    with `drain` and `remove`.
     """
 
     def __init__(
@@ -140,7 +139,6 @@ class Placement:
         random: Random,
         lease_seconds: float = 10.0,
         newcomer_share: float = 2.0,
-        report_dead: float | None = None,
     ) -> None:
         if strategy not in STRATEGIES:
             raise ConfigError(f"there is no strategy {strategy!r}; choose one of {', '.join(STRATEGIES)}")
@@ -150,7 +148,6 @@ class Placement:
         self._clock = clock
         self._random = random
         self._newcomer_share = newcomer_share
-        self._report_dead = report_dead
         self._services: dict[str, _Service] = {}
         # Every lease lives equally long, so the order of issue is the order of expiry. (A plain dict would walk over
         # the holes at its front for each look at the oldest one.)
@@ -164,7 +161,6 @@ class Placement:
         Both in one call: a login is counted by its lease until the very report that counts its session. A lease that
         was not given for this service, has expired, was redeemed before or never existed changes nothing.
         """
-        self._forget_the_dead()
         known = self._services.get(service.name)
         if known is None:
             known = self._services[service.name] = _Service(service)
@@ -172,7 +168,6 @@ class Placement:
                 known.newcomer_since = self._assignments
         known.address = service
         known.sessions = sessions
-        known.reported = self._clock()
         for lease in redeemed:
             found = self._leases.get(lease)
             if found is not None and found.service is known:
@@ -194,7 +189,6 @@ class Placement:
 
         Costs O(services) and, over time, O(1) for each lease, however many are out.
         """
-        self._forget_the_dead()
         self._expire_leases()
         open_services = self._open()
         if not open_services:
@@ -211,12 +205,10 @@ class Placement:
 
     def services(self) -> tuple[ServiceAddress, ...]:
         """All services that take clients, for a client to fall back on."""
-        self._forget_the_dead()
         return tuple(service.address for service in self._open())
 
     def loads(self) -> tuple[ServiceLoad, ...]:
         """All services that are up, those being drained too."""
-        self._forget_the_dead()
         self._expire_leases()
         return tuple(
             ServiceLoad(service.address, service.sessions, service.leases, service.draining)
@@ -248,10 +240,3 @@ class Placement:
                 return
             self._leases.popitem(last=False)
             service.leases -= 1
-
-    def _forget_the_dead(self) -> None:
-        if self._report_dead is None:
-            return
-        oldest = self._clock() - self._report_dead
-        for name in [name for name, service in self._services.items() if service.reported < oldest]:
-            self.remove(name)

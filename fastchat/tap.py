@@ -11,6 +11,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -72,7 +73,8 @@ class FastChat(NetworkService):
 
     def startService(self) -> None:
         # A turn later: only then has the reactor installed its own handlers.
-        self._reactor.callLater(0, stop_on_interrupt, self._reactor)
+        self._reactor.callLater(0, stop_on_signals, self._reactor)
+        self._reactor.callLater(0, restart_on_hangup, self._reactor, self.restart_services)
         super().startService()
 
     def _running(self, running: Running) -> None:
@@ -128,15 +130,39 @@ def makeService(options: Any) -> IService:
     return make_service(os.environ, own_log=not (twistd.get("logfile") or twistd.get("logger") or twistd.get("syslog")))
 
 
-def stop_on_interrupt(reactor: Any) -> None:
-    """Let Ctrl-C be an ordinary end, with exit code 0: twistd would end by the signal, and `make` report an error."""
+def stop_on_signals(reactor: Any) -> None:
+    """Let SIGTERM and Ctrl-C be an ordinary end, with exit code 0: twistd would end by the signal, and `make` report an
+    error."""
 
-    def interrupted(number: int, frame: object) -> None:
-        # Once: a second Ctrl-C must not cut short what the first one began.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    def asked(number: int, frame: object) -> None:
+        # Once: a second one must not cut short what the first one began.
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
         reactor.callFromThread(_stop, reactor)
 
-    signal.signal(signal.SIGINT, interrupted)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, asked)
+
+
+def restart_on_hangup(reactor: Any, restart: Callable[[], None]) -> None:
+    """Let SIGHUP be a rolling restart; but the end, if it comes because the terminal is gone in which this began."""
+    ends_with_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+
+    def hung_up(number: int, frame: object) -> None:
+        if ends_with_terminal and not _has_terminal():
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            reactor.callFromThread(restart)
+
+    signal.signal(signal.SIGHUP, hung_up)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _stop(reactor: Any) -> None:

@@ -48,18 +48,11 @@ from fastchat.protocols.wire import (
 )
 from fastchat.services.certificate import Secrets, open_secrets
 from fastchat.services.listening import channel_binding
-from fastchat_client.connection import (
-    AVOID_SECONDS,
-    FIRST_WAIT,
-    LONGEST_WAIT,
-    STEADY_SECONDS,
-    WAIT,
-    Connection,
-    is_final,
-    longest_wait,
-)
+from fastchat_client.connection import STEADY_SECONDS, Connection
 from fastchat_client.dial import Line, dial
-from fastchat_client.events import Connected, Connecting, Disconnected, Event, Notice
+from fastchat_client.events import Connected, Connecting, Disconnected, Event, Moving, Notice
+from fastchat_client.parts import AskedToLeave
+from fastchat_client.patience import FIRST_WAIT, LONGEST_WAIT, MOVING_WAIT, WAIT, is_final, longest_wait
 
 reactor: Any = installed
 
@@ -94,7 +87,7 @@ class Core:
         if isinstance(message, Error):
             self.wants_close = {"replaced": Replaced, "login-failed": LoginFailed}.get(message.code, Internal)()
         if isinstance(message, GoAway):
-            self.wants_close = Busy(message.reason, 0.0)
+            self.wants_close = AskedToLeave(message.reason, message.after)
 
     def closed(self) -> None:
         self.ready = False
@@ -231,6 +224,10 @@ class ConnectionTests(SynchronousTestCase):
     def gone(self) -> list[Disconnected]:
         return [event for event in self.events if isinstance(event, Disconnected)]
 
+    def moves(self) -> list[float]:
+        """How long it waited each time that it was no trouble to be without a connection."""
+        return [event.retry_in for event in self.events if isinstance(event, Moving)]
+
     def test_balancer_then_service_with_the_lease(self) -> None:
         self.connection.start()
         service = self.assign(CHAT2, "the lease")
@@ -360,25 +357,76 @@ class ConnectionTests(SynchronousTestCase):
 
     def test_goaway_leads_to_another_service(self) -> None:
         service = self.session()
-        service.say(GoAway(5.0, "upgrade"))
+        service.say(GoAway(0.0, "upgrade"))
         self.turn()
         self.assertFalse(service.is_open)
-        self.clock.advance(FIRST_WAIT)
-        self.assign(CHAT1)
-        self.assertEqual(self.wires.dialed[-1], 7402, "the balancer may not know yet that the first one goes")
+        self.clock.advance(0)
+        self.assign(CHAT2)
+        self.assertEqual(self.wires.dialed[-2:], [7400, 7402], "at once")
+        self.assertEqual(self.gone(), [])
+        self.assertEqual(self.moves(), [0.0])
         self.wires.ends[-1].hang_up()
         self.turn()
-        self.clock.advance(AVOID_SECONDS)
-        self.assign(CHAT1)
-        self.assertEqual(self.wires.dialed[-1], 7401, "after a while it is as good as any")
+        self.clock.advance(MOVING_WAIT)
+        self.assertEqual(self.assign(CHAT1).port, 7401, "the balancer knows whether it is back")
+        self.assertEqual((self.gone(), self.moves()), ([], [0.0, MOVING_WAIT]), "it was announced")
+
+    def test_without_the_balancer_the_service_that_goes_is_the_last_choice(self) -> None:
+        self.session().say(GoAway(0.0, "upgrade"))
+        self.wires.up = {7402, 7403, 7401}
+        self.turn()
+        self.clock.advance(0)
+        self.turn()
+        self.assertEqual(self.wires.dialed[-2:], [7400, 7402])
+
+    def test_goaway_says_when_to_come_back(self) -> None:
+        self.session().say(GoAway(2.5, "upgrade"))
+        self.turn()
+        self.clock.advance(2.4)
+        self.turn()
+        self.assertEqual(self.wires.dialed, [7400, 7401])
+        self.clock.advance(0.1)
+        self.turn()
+        self.assertEqual(self.wires.dialed[-1], 7400)
+
+    def test_who_is_sent_on_and_on_does_not_go_round_in_circles(self) -> None:
+        for number in range(3):
+            if number:
+                self.clock.advance(self.moves()[-1])
+                self.turn()
+                self.assign(CHAT1).say(Pong(1))
+                self.turn()
+            else:
+                self.session()
+            self.wires.ends[-1].say(GoAway(0.0, "upgrade"))
+            self.turn()
+        self.assertEqual(self.moves(), [0.0, FIRST_WAIT, 2 * FIRST_WAIT])
+
+    def test_an_announced_absence_is_a_problem_only_when_it_lasts(self) -> None:
+        self.session().say(GoAway(2.0, "upgrade"))
+        self.wires.up = set()
+        self.turn()
+        while not self.gone():
+            self.clock.advance(1.0)
+            self.turn()
+        self.assertEqual(self.moves(), [2.0, MOVING_WAIT, MOVING_WAIT, MOVING_WAIT, MOVING_WAIT])
+        self.assertEqual({event.code for event in self.gone()}, {"unreachable"})
+
+    def test_a_wrong_certificate_is_told_also_of_who_was_asked_to_move(self) -> None:
+        self.session().say(GoAway(0.0, "upgrade"))
+        self.wires.up, self.wires.problem = set(), CertificateMismatch()
+        self.turn()
+        self.clock.advance(0)
+        self.turn()
+        self.assertEqual([event.code for event in self.gone()], ["certificate-mismatch"])
 
     def test_the_one_service_that_goes_away_is_better_than_none(self) -> None:
         self.session().say(GoAway(5.0, "upgrade"))
         self.turn()
-        self.wires.up = {7400, 7401}
-        self.clock.advance(FIRST_WAIT)
-        self.assign(CHAT1)
-        self.assertEqual(self.wires.dialed[-3:], [7402, 7403, 7401])
+        self.wires.up = {7401}
+        self.clock.advance(5.0)
+        self.turn()
+        self.assertEqual(self.wires.dialed[-4:], [7400, 7402, 7403, 7401])
 
     def test_the_balancer_knows_better_that_a_service_is_back(self) -> None:
         self.wires.up = {7400, 7402}

@@ -25,6 +25,7 @@ from fastchat.protocols import wire
 from fastchat_client.entrance import Enrolment
 from fastchat_client.events import Connected
 from fastchat_client.joining import change_invite
+from fastchat_client.parts import AskedToLeave
 from tests.support.conversation import Person, SceneTest
 from tests.support.keys import root_key
 
@@ -228,7 +229,7 @@ class Ending(LoginTest):
 
     def test_asked_to_go_away(self) -> None:
         problem = self._hear(wire.GoAway(12.5, "stopping"))
-        self.assertIsInstance(problem, Busy)
+        self.assertIsInstance(problem, AskedToLeave)
         self.assertEqual((problem.retry_after, problem.message), (12.5, "stopping"))
 
     def test_what_only_belongs_before_the_login(self) -> None:

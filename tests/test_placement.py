@@ -316,18 +316,6 @@ class ServicesTests(SynchronousTestCase):
         self.assertIn(moved, balancer.services())
         self.assertEqual(len(balancer.services()), 5)
 
-    def test_silent_services_count_as_down_only_when_asked_to(self) -> None:
-        for report_dead, left in ((15.0, {"one"}), (None, {"one", "two"})):
-            clock = Clock()
-            balancer = placement(clock, report_dead=report_dead)
-            balancer.report(address("one"), 0)
-            balancer.report(address("two"), 0)
-            clock.advance(10.0)
-            balancer.report(address("one"), 0)
-            clock.advance(6.0)
-            self.assertEqual({service.name for service in balancer.services()}, left)
-            self.assertEqual({balancer.assign().service.name for _ in range(20)}, left)
-
 
 class NewcomerTests(SynchronousTestCase):
     def come_back(self, strategy: str = "least-connections", sessions: int = 100) -> tuple[Placement, Counter[str]]:

@@ -9,7 +9,7 @@ from msgspec import UNSET, Raw
 from fastchat.errors import FrameTooLong, ProtocolError
 from fastchat.protocols import wire
 from fastchat.protocols.line import CLOSE_SECONDS
-from fastchat.protocols.session import BAD_FRAMES, COMMANDS, LEAVE_SECONDS, State
+from fastchat.protocols.session import BAD_FRAMES, COMMANDS, FINISH_SECONDS, LEAVE_SECONDS, State
 from tests.support.calling import BODY, Peer, SessionCase
 from tests.support.people import Person, scram_client, verifier_of
 
@@ -103,8 +103,7 @@ class Table(SessionCase):
             peer.says(self.sample(kind, peer))
             peer.session.bad_frame(ProtocolError())
             peer.session.end(ProtocolError())
-            peer.session.leave("")
-            peer.session.go_away(0.0, "")
+            peer.session.leave(0.0, "")
             self.assertEqual(len(peer.heard), before)
 
     def test_every_command_is_in_the_table(self) -> None:
@@ -286,9 +285,7 @@ class Ends(SessionCase):
         peers[1].greets("a-lease")
         self.assertEqual(self.place.greetings, [(peers[2].session, ""), (peers[1].session, "a-lease")])
         for peer in peers:
-            self.assertNoResult(peer.session.gone)
             peer.hangs_up()
-            self.successResultOf(peer.session.gone)
         self.assertEqual(self.place.endings, [peer.session for peer in peers])
         self.assertEqual(len(self.place.clock.getDelayedCalls()), 2, "delivery's own two are left")
 
@@ -297,15 +294,49 @@ class Ends(SessionCase):
         alice.says(alice.send_to(1, self.bob.id))
         self.assertEqual(bob.messages(), [1])
         for peer in (bob, alice, stranger):
-            peer.session.leave("it is late")
-            self.assertTrue(peer.is_closed)
-        self.assertEqual(bob.heard[-1], wire.GoAway(0.0, "it is late"))
-        self.assertEqual(self.place.mailbox(self.bob.id), [1])
+            peer.session.leave(2.0, "it is late")
+            peer.session.leave(0.0, "once is enough")
+            self.assertEqual(peer.heard[-1], wire.GoAway(2.0, "it is late"))
+        self.assertEqual((stranger.is_closed, alice.is_closed, bob.is_closed), (True, False, False))
+        # What crosses it on the way is answered; for bob, who goes, nothing new is handed over.
+        alice.says(alice.send_to(2, self.bob.id))
+        self.assertEqual([answer.re for answer in alice.heard[-2:]], [3, 4])
+        self.assertEqual((bob.messages(), self.place.mailbox(self.bob.id)), ([1], [1, 2]))
+        bob.receives()
+        self.passes(FINISH_SECONDS)
+        self.assertTrue(alice.is_closed and bob.is_closed)
         self.assertFalse(self.place.is_attached(self.bob.id))
-        self.assertEqual(stranger.heard, [])
         self.passes(LEAVE_SECONDS)
         self.assertTrue(bob.is_aborted and alice.is_aborted and stranger.is_aborted)
         self.assertEqual(len(self.place.endings), 3)
+
+    def test_the_service_stops_and_what_was_handed_over_is_received(self) -> None:
+        alice, bob = self.online(self.alice), self.online(self.bob)
+        for peer in (alice, bob):
+            peer.session.leave(0.0, "it is late")
+        alice.says(alice.send_to(1, self.bob.id))
+        self.assertEqual(self.place.mailbox(self.bob.id), [1])
+        carol, dave = self.online(self.carol), self.online(self.bob)
+        self.assertEqual(dave.messages(), [1])
+        carol.session.leave(0.0, "it is late")
+        dave.session.leave(0.0, "it is late")
+        dave.receives()
+        self.assertEqual(self.place.mailbox(self.bob.id), [])
+
+    def test_who_is_told_to_leave_and_logs_in_elsewhere_first_is_not_replaced(self) -> None:
+        older = self.online(self.bob)
+        older.session.leave(0.0, "it is late")
+        newer = self.online(self.bob)
+        self.assertTrue(older.is_closed)
+        self.assertEqual([type(message) for message in older.heard[-2:]], [wire.Ready, wire.GoAway])
+        self.assertFalse(newer.is_closed)
+
+    def test_the_service_stops_while_a_connection_is_being_refused(self) -> None:
+        peer = self.online(self.alice)
+        peer.session.end(ProtocolError("no"))
+        peer.session.leave(0.0, "it is late")
+        self.passes(LEAVE_SECONDS)
+        self.assertTrue(peer.is_aborted)
 
     def test_the_newer_session_of_a_device_wins(self) -> None:
         alice, older = self.online(self.alice), self.online(self.bob)

@@ -20,11 +20,7 @@ from twisted.python.failure import Failure
 from fastchat.errors import (
     CertificateMismatch,
     FastChatError,
-    Replaced,
-    RequestError,
-    TrustError,
     Unreachable,
-    UnsupportedVersion,
 )
 from fastchat.identity.invite import host_and_port
 from fastchat.identity.login import ChannelBinding
@@ -40,23 +36,18 @@ from fastchat.protocols.wire import (
 )
 from fastchat_client.dial import Line, dial
 from fastchat_client.events import Connecting, Disconnected, Event
+from fastchat_client.patience import Patience, longest_wait
 
 TICK_SECONDS = 1.0
 ANSWER_SECONDS = 10.0
 """For the balancer's answer."""
 
-FIRST_WAIT = 1.0
-WAIT = 30.0
-LONGEST_WAIT = 300.0
-"""The first reconnect waits 0 to 1 s, the next 0 to 30 s, and then up to twice as long each time, to 5 min; full
-jitter, so that those who lost one service do not fall upon the next one together (docs/architecture.md)."""
-
 STEADY_SECONDS = 5.0
 """A session that lasted so long starts the waits afresh."""
 
 AVOID_SECONDS = 60.0
-"""A service that could not be reached, or is going away, is the last choice for so long. The balancer knows better
-whether the former is back; not yet, perhaps, that the latter goes."""
+"""A service that could not be reached, or is going away, is the last choice for so long. The balancer knows better: it
+was told first that the latter goes, and whether either is back."""
 
 
 class Heart(Protocol):
@@ -103,23 +94,10 @@ class Network(Protocol):
 Dial = Callable[[Any, str, int, bytes], Deferred[Line]]
 
 
-def is_final(problem: FastChatError) -> bool:
-    """Whether trying again would only bring the same answer. A wrong certificate is not: each new connection is
-    checked before anything is said, and who stands in between today may be gone tomorrow."""
-    if isinstance(problem, CertificateMismatch):
-        return False
-    return isinstance(problem, RequestError | Replaced | TrustError | UnsupportedVersion)
-
-
-def longest_wait(tries: int) -> float:
-    """Seconds that reconnect number `tries`, counted from 0, waits at most."""
-    return FIRST_WAIT if tries == 0 else min(WAIT * 2.0 ** min(tries - 1, 16), LONGEST_WAIT)
-
-
 class Connection:
-    """Keeps `core` connected from `start` to `stop`. `on_events` is given the core's events, and `Connecting` and
-    `Disconnected`, in order, in a turn of its own; it may act on the core, and calls `flush` when it has. `longest`:
-    the most seconds that each reconnect waits, of which it waits a random part."""
+    """Keeps `core` connected from `start` to `stop`. `on_events` is given the core's events, and `Connecting`,
+    `Disconnected` and `Moving`, in order, in a turn of its own; it may act on the core, and calls `flush` when it has.
+    `longest`: the most seconds that each reconnect waits, of which it waits a random part."""
 
     log = Logger()
 
@@ -151,7 +129,6 @@ class Connection:
         self._why_closed: FastChatError | None = None
         self._steady_since: float | None = None
         self._avoid: dict[ServiceAddress, float] = {}
-        self._leaving: dict[ServiceAddress, float] = {}
 
     # --- for the face ----------------------------------------------------------------------------------------------
 
@@ -192,22 +169,16 @@ class Connection:
     # --- its life --------------------------------------------------------------------------------------------------
 
     async def _live(self) -> None:
-        tries = 0
+        patience = Patience(self._reactor.seconds, self._random, self._longest_wait)
         while True:
             problem = await self._round()
             if self._stopping:
                 return
-            if is_final(problem):
-                self._show(Disconnected(problem.code, problem.message, None))
+            gone = patience.after(problem, self._was_steady())
+            self._show(gone)
+            if gone.retry_in is None:
                 return
-            if self._was_steady():
-                tries = 0
-            wait = self._random.uniform(0.0, self._longest_wait(tries))
-            if problem.retry_after is not None:
-                wait = max(wait, min(problem.retry_after, LONGEST_WAIT))
-            self._show(Disconnected(problem.code, problem.message, wait))
-            await self._wait(wait)
-            tries += 1
+            await self._wait(gone.retry_in)
 
     def _end_of_life(self, failure: Failure) -> None:
         if not (self._stopping and isinstance(failure.value, CancelledError)):
@@ -300,7 +271,6 @@ class Connection:
         places.sort(key=lambda place: self._avoid.get(place[0], now) > now)
         if assigned is not None:
             places.insert(0, (assigned.service, assigned.lease))
-        places.sort(key=lambda place: self._leaving.get(place[0], now) > now)
         yield from places
 
     # --- a session -------------------------------------------------------------------------------------------------
@@ -308,7 +278,7 @@ class Connection:
     async def _session(self, line: Line, service: ServiceAddress, lease: str) -> FastChatError:
         def received(message: ServerMessage) -> None:
             if isinstance(message, GoAway):
-                self._leaving[service] = self._reactor.seconds() + AVOID_SECONDS
+                self._avoid[service] = self._reactor.seconds() + AVOID_SECONDS
             self._core.receive(message)
             self._pump_soon()
 

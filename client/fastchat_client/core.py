@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from msgspec import UNSET
 
 from fastchat import steady
-from fastchat.errors import Busy, FastChatError, Internal, ProtocolError, RequestError, Unreachable
+from fastchat.errors import FastChatError, Internal, ProtocolError, RequestError, Unreachable
 from fastchat.identity.login import ChannelBinding
 from fastchat.identity.names import check_name
 from fastchat.protocols.wire import (
@@ -41,7 +41,7 @@ from fastchat_client.entrance import Enrolment, Entrance
 from fastchat_client.events import Connected, Event, LogAlarm, MailboxProgress, MessageState, Notice, State
 from fastchat_client.following import Follower
 from fastchat_client.outbox import compose_text
-from fastchat_client.parts import Live, Parts
+from fastchat_client.parts import AskedToLeave, Live, Parts
 from fastchat_client.receiving import Receiver
 from fastchat_client.sending import Sender
 from fastchat_client.upkeep import Upkeep
@@ -51,6 +51,8 @@ MAX_TEXT = 32 * 1024
 """Bytes of UTF-8 in one text: with its envelopes for several devices it must fit into a line."""
 BATCH = 64
 """Messages taken in one transaction at most: a full window."""
+LEAVE_PATIENCE = 10.0
+"""Seconds for which answers are waited for from a service that stops: longer than it takes for that."""
 LOGIN_PATIENCE = 20.0
 """Seconds from the open connection to `ready`."""
 
@@ -123,11 +125,14 @@ class Core:
             return
         live.heard_at = self._clock()
         with self._turn():
-            if live.limits is None:
+            if isinstance(message, GoAway):
+                self._asked_to_leave(live, message)
+            elif live.limits is None:
                 self._enter(live, message)
             else:
                 self._heard(live, message)
             self._sender.pump()
+            self._leave_when_done(live)
         self._taken += isinstance(message, Message)
         if self._taken >= BATCH:
             self._commit()
@@ -151,8 +156,10 @@ class Core:
                 if self._clock() - live.opened_at >= LOGIN_PATIENCE:
                     self._parts.close(Unreachable("the network did not finish the login in time"))
                 return
-            self._upkeep.by_the_second(live)
-            self._sender.pump()
+            if live.leaving is None:
+                self._upkeep.by_the_second(live)
+                self._sender.pump()
+            self._leave_when_done(live)
 
     def take_messages(self) -> list[ClientMessage]:
         """What is to be sent now, in order; everything that it rests on is committed."""
@@ -228,7 +235,7 @@ class Core:
         parts, now = self._parts, self._clock()
         live.limits = welcome.limits
         live.tokens_at, live.pinged_at = now - 3600.0, now
-        live.mailbox = max(0, ready.mailbox or 0)
+        live.mailbox, live.progress_at = max(0, ready.mailbox or 0), now
         parts.tell(Connected(welcome.service, live.mailbox))
         if parts.alarmed:
             parts.tell(LogAlarm("the server has contradicted its key log; nothing is sent", self.vault.alarm()))
@@ -251,14 +258,25 @@ class Core:
                 self._upkeep.published(live, message)
             case Error():
                 self._refused(live, message)
-            case GoAway():
-                self._parts.close(Busy(message.reason[:200], retry_after=min(max(0.0, message.after), 3600.0)))
             case Pong():
                 pass  # that it was heard is all
             case _:
                 self._parts.close(ProtocolError("the network says what only belongs before the login"))
         if self._parts.prekeeper.is_low:
             self._upkeep.publish(live)
+
+    def _asked_to_leave(self, live: Live, message: GoAway) -> None:
+        if live.leaving is None:
+            live.leaving = AskedToLeave(message.reason[:200], retry_after=min(max(0.0, message.after), 3600.0))
+            live.leave_by = self._clock() + LEAVE_PATIENCE
+
+    def _leave_when_done(self, live: Live) -> None:
+        """Once everything that was said has its answer; what was received is acknowledged before the connection is
+        closed."""
+        if live.leaving is not None:
+            is_done = not (self._parts.outbox.on_their_way or live.fetching.is_asking)
+            if is_done or live.limits is None or self._clock() >= live.leave_by:
+                self._parts.close(live.leaving)
 
     def _refused(self, live: Live, error: Error) -> None:
         if error.re is UNSET:
@@ -308,7 +326,7 @@ class Core:
             parts.said.append(Received(upto))
             done = min(upto, live.mailbox)
             if done > live.progress:
-                live.progress = done
+                live.progress, live.progress_at = done, self._clock()
                 parts.tell(MailboxProgress(done, live.mailbox))
         try:
             self.vault.commit()

@@ -51,8 +51,16 @@ class Disconnected(msgspec.Struct, frozen=True, tag_field="event", tag="disconne
     retry_in: float | None
 
 
+class Moving(msgspec.Struct, frozen=True, tag_field="event", tag="moving"):
+    """The service has asked its clients to go elsewhere, or to come back in a moment, and that is being done: the
+    connection is gone, but this is no problem. The next try is in `retry_in` seconds."""
+
+    retry_in: float
+
+
 class MailboxProgress(msgspec.Struct, frozen=True, tag_field="event", tag="progress"):
-    """`done` of `total` messages that had been waiting are here."""
+    """`done` of `total` messages that had been waiting are here. `done` = `total` ends it, also when fewer have come than
+    were announced: some of them had been received already."""
 
     done: int
     total: int
@@ -128,6 +136,7 @@ Event = (
     Connecting
     | Connected
     | Disconnected
+    | Moving
     | MailboxProgress
     | MessageReceived
     | MessageUnreadable

@@ -58,6 +58,11 @@ class Fetching:
                     del self._wanted[user]
                 yield Question(tuple(batch), claim)
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether an answer is still to come."""
+        return bool(self._open)
+
     def asked(self, request: int, question: Question) -> None:
         self._open[request] = question
 

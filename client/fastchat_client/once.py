@@ -16,7 +16,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from fastchat.errors import Busy, FastChatError, RequestError, TrustError, Unreachable, by_code
-from fastchat_client.connection import is_final
 from fastchat_client.entrance import Enrolment
 from fastchat_client.events import (
     Connected,
@@ -35,9 +34,11 @@ from fastchat_client.events import (
 )
 from fastchat_client.messenger import Messenger
 from fastchat_client.outbox import compose_text
+from fastchat_client.patience import is_final
 from fastchat_client.profile import Profile
 from fastchat_client.running import TRY_LATER, Running
 from fastchat_client.terminal import render
+from fastchat_client.terminal.progress import Progress
 from fastchat_client.terminal.text import clean_line, json_line
 from fastchat_client.vault import HistoryItem, Vault
 
@@ -256,15 +257,28 @@ async def listen(
     ending = Ending()
     printer = Printer(as_json, count)
     told_problem: set[str] = set()
+    last: dict[str, str] = {}
+    """By conversation, what was printed last and is not marked as read yet."""
+    lines = Progress(running.reactor.seconds)
 
     def give(message: MessageReceived) -> None:
         if not printer.is_done:
             printer.message(message)
-            messenger.mark_read(message.conversation, message.id)
+            last[message.conversation] = message.id
         if printer.is_done:
             ending(0)
 
+    def mark() -> None:
+        """Once for all that was printed: each time is a transaction."""
+        for conversation, message_id in last.items():
+            messenger.mark_read(conversation, message_id)
+        last.clear()
+
     def told(events: list[Event]) -> None:
+        take(events)
+        mark()
+
+    def take(events: list[Event]) -> None:
         for event in events:
             if ending.result.called:
                 return
@@ -282,8 +296,10 @@ async def listen(
                     say(f"{problem.message}; trying again")
             elif isinstance(event, Connected):
                 told_problem.clear()
+                lines.broken_off()
             elif isinstance(event, MailboxProgress):
-                progress(f"receiving {event.done} of {event.total}")
+                if line := lines.line(event):
+                    say(line)
             elif isinstance(event, Notice):
                 progress(event.text)
 
@@ -291,6 +307,7 @@ async def listen(
     for item in unread(vault):
         if not ending.result.called:
             give(message_of(item))
+    mark()
     if not ending.result.called:
         messenger.start()
     try:

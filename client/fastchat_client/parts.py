@@ -23,6 +23,12 @@ from fastchat_client.vault import Vault
 from fastchat_client.witness import Contradiction, Witness
 
 
+class AskedToLeave(FastChatError):
+    """The service stops, and another one takes over; `retry_after` is when that is there."""
+
+    code = "going-away"
+
+
 @dataclass(slots=True)
 class Live:
     """What is known of one connection, and gone with it. Times are seconds of the clock."""
@@ -32,11 +38,16 @@ class Live:
     heard_at: float
     limits: SessionLimits | None = None
     """From `ready` on."""
+    leaving: AskedToLeave | None = None
+    """Since the service has said `goaway`: nothing is asked for or sent any more."""
+    leave_by: float = 0.0
     fetching: Fetching = field(default_factory=Fetching)
     last_k: int = 0
     acknowledged: int = 0
     mailbox: int = 0
     progress: int = 0
+    """How many of the messages that waited in the `mailbox` at the login are here, and since when that is so."""
+    progress_at: float = 0.0
     tokens: float = 0.0
     tokens_at: float = 0.0
     pinged_at: float = 0.0

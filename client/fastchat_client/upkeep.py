@@ -6,11 +6,14 @@ from fastchat.errors import Unreachable
 from fastchat.protocols.wire import Ping, Publish, Published
 from fastchat_client import history
 from fastchat_client.content import Delivered, Read, encode_content
+from fastchat_client.events import MailboxProgress
 from fastchat_client.following import Follower
 from fastchat_client.parts import Live, Parts
 from fastchat_client.receiving import Receiver
 
 BY_THE_MINUTE = 60.0
+CAUGHT_UP_AFTER = 10.0
+"""When nothing of what was announced as waiting has come for so long, no more of it comes."""
 PUBLISH_AGAIN_AFTER = 60.0
 READ_LOG_AGAIN_AFTER = 10.0
 READ_LOG_FOR_PEER_AFTER = 60.0
@@ -29,6 +32,7 @@ class Upkeep:
         self._keep_alive(live)
         self._flush_marks()
         self._read_log(live)
+        self._end_catching_up(live)
         if self._parts.clock() - live.housekeeping_at >= BY_THE_MINUTE:
             self.by_the_minute(live)
 
@@ -49,7 +53,7 @@ class Upkeep:
         """Publish what of this device's keys is due, at most once a minute: a server that counts wrongly must not make
         us make keys without end."""
         now = self._parts.clock()
-        if live.publish_request or now - live.published_at < PUBLISH_AGAIN_AFTER:
+        if live.leaving is not None or live.publish_request or now - live.published_at < PUBLISH_AGAIN_AFTER:
             return
         keys = self._parts.prekeeper.due(self._parts.now())
         if keys is not None:
@@ -69,6 +73,12 @@ class Upkeep:
         elif now - live.pinged_at >= live.limits.ping_every:
             live.pinged_at = now
             self._parts.say(Ping)
+
+    def _end_catching_up(self, live: Live) -> None:
+        # What this device has received on an earlier connection is counted by the server until it is deleted there.
+        if live.progress < live.mailbox and self._parts.clock() - live.progress_at >= CAUGHT_UP_AFTER:
+            self._parts.tell(MailboxProgress(live.mailbox, live.mailbox))
+            live.mailbox = live.progress
 
     def _read_log(self, live: Live) -> None:
         patience = READ_LOG_FOR_PEER_AFTER if live.log_wanted else READ_LOG_EVERY

@@ -95,19 +95,20 @@ class Inbox:
         self._rung = False
         self._reading = False
         self._writable = True
+        self._retired = False
         self._closed = False
         self._again: IDelayedCall | None = None
 
     @property
     def is_live(self) -> bool:
         """Whether offers are taken: the mailbox is empty as far as is known, and not being read."""
-        return not (self._rung or self._reading or self._backlog or self._closed)
+        return not (self._rung or self._reading or self._backlog or self._retired)
 
     # --- from senders --------------------------------------------------------------------------------------------
 
     def offer(self, offer: Offer, answer: Answer) -> None:
         size = len(memoryview(offer.body))
-        if self._closed or not self._writable:
+        if self._retired or not self._writable:
             answer(False)
         elif self._rung or self._reading or self._backlog or self._held or not self._has_room(size):
             self._hold(offer, size, answer)
@@ -188,19 +189,28 @@ class Inbox:
         if answer is not None:
             answer(False)
 
+    def retire(self) -> None:
+        """The device is to log in elsewhere: from now on everything goes to its mailbox, which its next session reads.
+        What was handed over can still be received."""
+        if self._retired:
+            return
+        self._retired = True
+        if self._again is not None:
+            self._again.cancel()
+        self._rung = False
+        self._backlog.clear()
+        self._refuse_held()
+
     def close(self) -> None:
         """The session is over: what was not received is the senders' to store."""
         if self._closed:
             return
         self._closed = True
-        if self._again is not None:
-            self._again.cancel()
-        self._backlog.clear()
+        self.retire()
         self._on_close(self)
         for message in list(self._handed):
             self._give_up(message)
         self._handed.clear()
-        self._refuse_held()
 
     def replaced(self) -> None:
         self.close()
@@ -209,7 +219,7 @@ class Inbox:
     # --- from the mailbox ----------------------------------------------------------------------------------------
 
     def ring(self) -> None:
-        if not self._closed:
+        if not self._retired:
             self._rung = True
             if not self._reading and not self._backlog:
                 self._read()
@@ -225,7 +235,7 @@ class Inbox:
 
     def _has_read(self, page: list[Waiting]) -> None:
         self._reading = False
-        if self._closed:
+        if self._retired:
             return
         if page:
             # Behind a full page there is more: read again once it is handed over. What was committed after a page
@@ -250,11 +260,11 @@ class Inbox:
         self._hand_over_backlog()
 
     def _hand_over_backlog(self) -> None:
-        while self._backlog and self._writable and not self._closed and self._has_room(len(self._backlog[0].body)):
+        while self._backlog and self._writable and not self._retired and self._has_room(len(self._backlog[0].body)):
             waiting = self._backlog.popleft()
             offer = Offer(waiting.user, waiting.device, waiting.n, waiting.at, waiting.body)
             self._hand_over(offer, len(waiting.body), None, waiting.message)
-        if not self._backlog and self._rung and not self._reading and not self._closed:
+        if not self._backlog and self._rung and not self._reading and not self._retired:
             self._read()
 
     def _could_not_read(self, failure: Any) -> None:
@@ -262,13 +272,13 @@ class Inbox:
         self._reading = False
         if not failure.check(Busy):
             self.log.failure("the mailbox of {device} could not be read", failure, device=self.device)
-        if not self._closed:
+        if not self._retired:
             self._rung = True
             self._again = self._reactor.callLater(READ_AGAIN_SECONDS, self._read_again)
 
     def _read_again(self) -> None:
         self._again = None
-        if not self._closed and self._rung and not self._reading and not self._backlog:
+        if not self._retired and self._rung and not self._reading and not self._backlog:
             self._read()
 
     def _mistaken(self, failure: Any) -> None:

@@ -33,6 +33,8 @@ class ServiceStatus(msgspec.Struct, frozen=True):
     """Messages since its start."""
     stored: int
     """Those of them that went to a mailbox."""
+    open: bool = True
+    """It takes connections: it is neither draining nor about to be opened again."""
 
 
 class Status(msgspec.Struct, frozen=True):

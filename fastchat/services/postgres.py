@@ -35,6 +35,9 @@ START_SECONDS = 120.0
 """After a crash it may have to replay its log first."""
 FAST_SECONDS = 2.0
 """How long a fast shutdown may take before it becomes an immediate one, which the next start recovers from."""
+IMMEDIATE_SECONDS = 1.0
+"""How long that may take, before it is killed: what is stopped (SIGSTOP) does neither."""
+STOP_SECONDS = FAST_SECONDS + IMMEDIATE_SECONDS
 BACKOFF_SECONDS = (0.2, 1.0, 2.0, 5.0, 15.0)
 LOG_SIZE = 8 * 1024 * 1024
 
@@ -131,17 +134,21 @@ class EmbeddedPostgres:
             raise
 
     async def stop(self) -> None:
-        """Shut it down, within 5 seconds; what was committed is on the disk in any case."""
+        """Shut it down, within `STOP_SECONDS`; what was committed is on the disk in any case."""
         self._wanted = False
         if self._starting is not None:
             self._starting.cancel()
         if self._process is not None:
             process = self._process
             process.signal("INT")
-            immediate = self._reactor.callLater(FAST_SECONDS, process.signal, "QUIT")
+            harder = [
+                self._reactor.callLater(FAST_SECONDS, process.signal, "QUIT"),
+                self._reactor.callLater(STOP_SECONDS, _kill_family, process.pid),
+            ]
             await process.ended()
-            if immediate.active():
-                immediate.cancel()
+            for call in harder:
+                if call.active():
+                    call.cancel()
         if self._places is not None and self._places.socket != self._places.data.parent:
             shutil.rmtree(self._places.socket, ignore_errors=True)
 
@@ -251,8 +258,13 @@ class EmbeddedPostgres:
                 (self.places.data / "postmaster.pid").unlink(missing_ok=True)
             return
         self.log.info("stopping PostgreSQL {pid}, left behind by a process that was killed", pid=pid)
-        for number in (signal.SIGINT, signal.SIGQUIT):
-            _kill(pid, number)
+        ends: tuple[Callable[[], None], ...] = (
+            lambda: _kill(pid, signal.SIGINT),
+            lambda: _kill(pid, signal.SIGQUIT),
+            lambda: _kill_family(pid),
+        )
+        for end in ends:
+            end()
             deadline = self._reactor.seconds() + FAST_SECONDS
             while self._reactor.seconds() < deadline:
                 if not _works_in(pid, self.places.data):
@@ -317,6 +329,16 @@ def _kill(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         return
+
+
+def _kill_family(pid: int) -> None:
+    """A postmaster and its backends: one that stayed would keep the next postmaster from this data."""
+    try:
+        backends = psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return
+    for process in (pid, *(backend.pid for backend in backends)):
+        _kill(process, signal.SIGKILL)
 
 
 def _quoted(path: Path) -> str:

@@ -197,7 +197,7 @@ class Net:
     def dial(self, _: Any, host: str, port: int, pin: bytes) -> Deferred[Line]:
         """What `fastchat_client.dial.dial` does, in memory."""
         service = next((one for one in self.services.values() if one.address.port == port), None)
-        if port != BALANCER and (service is None or service.is_dead):
+        if port != BALANCER and (service is None or service.is_dead or service.is_leaving):
             return fail(Unreachable(f"nobody listens on {host}:{port}"))
         binding = ChannelBinding(os.urandom(32), pin)
         owner = Question(self.placement) if service is None else SessionOwner(service, binding)

@@ -51,7 +51,7 @@ class Service:
         self.sessions: set[Session] = set()
         self.greeted_sessions: set[Session] = set()
         self.ends: list[End] = []
-        self.is_dead = False
+        self.is_dead = self.is_leaving = False
         self._placement = net.placement
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = net.clock
@@ -79,11 +79,19 @@ class Service:
             if end.is_open:
                 end.abortConnection()
 
-    def leaves(self, reason: str = "this service stops") -> None:
-        """It stops as it should: everybody is asked to go elsewhere."""
-        self._placement.remove(self.name)
+    def leaves(self, after: float = 0.0) -> None:
+        """It stops as it should: takes nobody any more, and everybody is asked to go elsewhere."""
+        self.is_leaving = True
+        self._placement.drain(self.name)
         for session in list(self.sessions):
-            session.leave(reason)
+            session.leave(after, "this service stops")
+
+    def returns(self) -> None:
+        """It takes people again, after everybody has left."""
+        assert not self.sessions
+        self._placement.remove(self.name)
+        self.is_leaving = False
+        self._placement.report(self.address, 0)
 
     def _tick(self) -> None:
         for session in list(self.sessions):

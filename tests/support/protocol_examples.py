@@ -150,6 +150,7 @@ class Connection:
 
     MAX_LENGTH = wire.MAX_LINE
     is_writable = True
+    is_known = False
 
     def __init__(self, place: Place) -> None:
         self.lines: list[Line] = []
@@ -368,7 +369,7 @@ def _refusals(place: Place, device: Device) -> list[Line]:
     place.store.available = False
     usual.say(_send(5, 3, device.identity.device[::-1]))
     place.store.available = True
-    usual.session.go_away(0.0, "this service stops")
+    usual.session.leave(0.0, "this service stops")
     again = Connection(place)
     device.log_in(again, again.hello())
     return lines + usual.lines[start:]

@@ -26,6 +26,7 @@ from fastchat_client.events import (
     MessageReceived,
     MessageState,
     MessageUnreadable,
+    Moving,
     Notice,
     RootChanged,
     State,
@@ -33,6 +34,7 @@ from fastchat_client.events import (
 from fastchat_client.terminal import render
 from fastchat_client.terminal.interfaces import Mouth, Screen
 from fastchat_client.terminal.render import Line
+from fastchat_client.terminal.progress import Progress
 from fastchat_client.terminal.text import Look, clean_line
 from fastchat_client.vault import Conversation
 
@@ -83,11 +85,15 @@ class Talk:
         self._live: OrderedDict[str, Sent] = OrderedDict()
         self._printed: OrderedDict[str, Sent] = OrderedDict()
         self._came: dict[str, int] = {}
+        self._seen = False
+        """Something has come into the open conversation."""
+        self._lines = Progress(reactor.seconds)
         self._progress: MailboxProgress | None = None
         self._conversations: list[Conversation] = []
         self._service = ""
         self._offline = "not connected yet"
         self._told_offline = False
+        self._moving = False
         self._retry_at: float | None = None
 
     # --- what the screen asks for ----------------------------------------------------------------------------------
@@ -110,9 +116,11 @@ class Talk:
         """Who, where, what is unread: the status line."""
         parts = [self._me.user]
         if self._progress is not None:
-            parts.append(f"receiving {self._progress.done} of {self._progress.total}")
+            parts.append(render.receiving(self._progress))
         elif self._service:
             parts.append(clean_line(self._service))
+        elif self._moving:
+            parts.append("moving to another service")
         elif self._retry_at is not None:
             wait = max(0, round(self._retry_at - self._reactor.seconds()))
             parts.append(f"not connected; next try in {wait} s" if wait else "connecting")
@@ -215,12 +223,16 @@ class Talk:
 
     def on_events(self, events: Sequence[Event]) -> None:
         late: OrderedDict[str, Sent] = OrderedDict()
+        self._seen = False
         for event in events:
             if isinstance(event, MessageState):
                 self._state(event, late)
             else:
                 self._event(event)
         self._tell_late(late)
+        if self._seen and self._open is not None:
+            # Once for all that came: each time is a transaction.
+            self._messenger.mark_read(self._open)
         self._conversations = self._messenger.vault.conversations()
         self._screen.redraw()
 
@@ -247,8 +259,7 @@ class Talk:
         if event.conversation == self._open:
             self._print_settled()
             self._screen.show(render.received(event.at, self._now(), event.sender, event.text, event.own))
-            if not event.own:
-                self._read(event.conversation)
+            self._seen |= not event.own
         elif event.own:
             return
         elif self._progress is not None:
@@ -259,30 +270,37 @@ class Talk:
                 self._screen.show(render.notice(f"/msg {clean_line(event.conversation)} opens it"))
 
     def _mailbox(self, event: MailboxProgress) -> None:
+        if not self._screen.live and (line := self._lines.line(event)):
+            self._screen.show(render.notice(line))
         if event.done < event.total:
             self._progress = event
             return
         self._progress = None
         if self._came:
-            came = ", ".join(f"{clean_line(user, 64)} {count}" for user, count in self._came.items())
+            came = ", ".join(f"{clean_line(user, 64)} {count:,}" for user, count in self._came.items())
             self._screen.show([("class:unread", f"While you were away: {came}")])
         self._came = {}
 
     def _network(self, event: Event) -> None:
         if isinstance(event, Connected):
             self._service, self._retry_at, self._offline = event.service, None, ""
-            if self._told_offline or not self._screen.live:
+            if self._told_offline or not (self._screen.live or self._moving):
                 self._screen.show(render.notice(f"connected to {clean_line(event.service, 64)}"))
-            self._told_offline = False
+            self._told_offline = self._moving = False
             if event.waiting:
                 self._progress = MailboxProgress(0, event.waiting)
         elif isinstance(event, Connecting):
             self._retry_at = self._reactor.seconds()
+        elif isinstance(event, Moving):
+            self._service, self._progress, self._moving = "", None, True
+            self._retry_at = self._reactor.seconds() + event.retry_in
         elif isinstance(event, Disconnected):
+            self._moving = False
             self._disconnected(event)
 
     def _disconnected(self, event: Disconnected) -> None:
         self._service, self._progress = "", None
+        self._lines.broken_off()
         reason = clean_line(event.reason)
         if event.retry_in is None:
             self._retry_at, self._offline = None, "not connected"

@@ -128,12 +128,14 @@ def _drain_above_highest(read: Original) -> Original:
 
 
 def _express_past_mailbox(_: Original) -> Original:
+    """What comes from the mailbox has no part in the window either: else, while it is drained, there is seldom room."""
+
     def handed_over_if_there_is_room(self: Any, offer: Offer, answer: Callable[[bool], None]) -> None:
-        size = len(memoryview(offer.body))
-        if self._closed or not self._writable or not self._has_room(size):
+        express = sum(message.row is None for message in self._handed)
+        if self._closed or not self._writable or express >= self._window_messages:
             answer(False)
         else:
-            self._hand_over(offer, size, answer, None)
+            self._hand_over(offer, len(memoryview(offer.body)), answer, None)
 
     return handed_over_if_there_is_room
 
@@ -275,7 +277,7 @@ _ALL = (
         "server",
         "Of a mailbox, only rows above the highest one ever read are read.",
         ("lost",),
-        ("kill of clients", "blackhole", "people who are away"),
+        ("delay", "cut", "kill of clients", "people who are away"),
         ((Inbox, "_read", _drain_above_highest),),
     ),
     Mutant(
@@ -283,7 +285,7 @@ _ALL = (
         "server",
         "A message is handed over at once although earlier ones wait in the mailbox.",
         ("out_of_order",),
-        ("kill of clients", "people who are away"),
+        ("SIGSTOP of a backend", "kill of PostgreSQL", "people who are away", "kill of clients"),
         ((Inbox, "offer", _express_past_mailbox),),
     ),
     Mutant(
@@ -291,7 +293,7 @@ _ALL = (
         "server",
         "A row of a mailbox is deleted when it is handed over, not when it is received.",
         ("lost",),
-        ("kill of clients", "blackhole", "people who are away"),
+        ("delay", "cut", "kill of clients", "people who are away"),
         ((Inbox, "_hand_over", _delete_at_handover),),
     ),
     Mutant(

@@ -33,7 +33,7 @@ class Sender:
     def pump(self) -> None:
         """Send everything that may go now, and ask for the keys of who cannot be written to yet."""
         live = self._parts.ready
-        if live is None:
+        if live is None or live.leaving is not None:
             return
         assert live.limits is not None
         if not self._parts.alarmed:

@@ -136,6 +136,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, Meta(ge=1, le=1000, description="A service that has just come back takes this many shares of logins.")
     ] = 2.0
 
+    goaways_per_second: Annotated[
+        float, Meta(gt=0, description="Clients a second that a service which stops sends to the others.")
+    ] = 200.0
+
     def __post_init__(self) -> None:
         if self.outbound_soft > self.outbound_hard:
             raise ValueError("`outbound_soft` is above `outbound_hard`")

@@ -75,8 +75,12 @@ BAD_FRAMES = 10
 PENDING_REQUESTS = 16
 """Requests of one session that may wait for the database at once."""
 
-LEAVE_SECONDS = 1.0
-"""For the other side to take what was said last, when the service itself is stopping."""
+FINISH_SECONDS = 3.0
+"""When the service stops, for a session to finish what is in flight. What was handed over by others is received within
+`receipt_seconds`, or stored; so both are over by then, unless the database is slow."""
+
+LEAVE_SECONDS = 0.5
+"""For the other side to take what was said last, when the service stops."""
 
 
 class Service(Protocol):
@@ -119,14 +123,13 @@ class Session:
         self, service: Service, pipe: Pipe, address: str, binding: Callable[[], ChannelBinding], challenge: bytes
     ) -> None:
         self.state = State.OPEN
-        self.gone: Deferred[None] = Deferred()
-        """Fires when the connection is gone."""
         self._service = service
         self._pipe = pipe
         self._entrance = Entrance(service, address, binding, challenge)
         self._frames = 0
         self._bad_frames = 0
         self._pending = 0
+        self._leaving = False
         self._heard = True
         self._silent = 0.0
         self._stuck = 0.0
@@ -183,7 +186,6 @@ class Session:
         if self._inbox is not None:
             self._inbox.close()
         self._service.ended(self)
-        self.gone.callback(None)
 
     def tick(self, seconds: float) -> None:
         """`seconds` have passed since the last tick: is the other side there, and reading?"""
@@ -204,18 +206,21 @@ class Session:
         self._pipe.send(error_from(error))
         self._close()
 
-    def go_away(self, after: float, reason: str) -> None:
-        """Ask the client to move to another service."""
-        if self.state is State.READY:
-            self._pipe.send(GoAway(after=after, reason=reason))
-
-    def leave(self, reason: str) -> None:
-        """The service stops: say so, close, and abort soon. Messages that are not accepted are sent again elsewhere,
-        those that are not received go to the mailbox."""
-        if self.state is State.CLOSED:
+    def leave(self, after: float, reason: str) -> None:
+        """The service stops: ask the client to go elsewhere, `after` seconds after it has left. It leaves once what it
+        has sent is answered; who has not left in time is closed. Nothing new is handed over meanwhile."""
+        if self._leaving:
             return
-        self.go_away(0.0, reason)
-        self._close(LEAVE_SECONDS)
+        self._leaving = True
+        if self.state is State.CLOSED:
+            self._timer = self._service.reactor.callLater(LEAVE_SECONDS, self._pipe.abort)
+            return
+        self._pipe.send(GoAway(after=after, reason=reason))
+        if self._inbox is None:
+            self._close(LEAVE_SECONDS)
+        else:
+            self._inbox.retire()
+            self._timer = self._service.reactor.callLater(FINISH_SECONDS, self._close, LEAVE_SECONDS)
 
     def _close(self, grace: float = CLOSE_SECONDS) -> None:
         self.state = State.CLOSED
@@ -318,7 +323,10 @@ class Session:
         self._inbox.set_writable(self._pipe.is_writable)
 
     def _replaced(self) -> None:
-        self.end(Replaced())
+        if self._leaving:
+            self._close()  # it has done as it was asked, and had its reasons to log in there before it left here
+        else:
+            self.end(Replaced())
 
     # --- after login -------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,9 @@ import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.task import deferLater
 from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
 
 from fastchat.accounts import Accounts
 from fastchat.bus.local import LocalBus
@@ -27,7 +29,8 @@ from fastchat.identity.invite import Invite, invite_digest
 from fastchat.limits import AddressLimits, Claims, LoginFailures
 from fastchat.placement import Placement
 from fastchat.protocols.line import Turn
-from fastchat.services import Reactor
+from fastchat.protocols.session import FINISH_SECONDS, LEAVE_SECONDS
+from fastchat.services import Reactor, postgres
 from fastchat.services.balancer import BalancerService
 from fastchat.services.certificate import Secrets, open_secrets, write_invite
 from fastchat.services.chat import ChatService
@@ -37,8 +40,21 @@ from fastchat.services.postgres import EmbeddedPostgres
 from fastchat.store import Store
 from fastchat.store.postgres import PostgresStore
 
-STEP_SECONDS = 1.0
-"""How long one part may take to stop before the next one is stopped: all of it, PostgreSQL too, within 5 s."""
+CLOSE_SECONDS = 0.25
+"""For the balancer and for operations to close their ports."""
+WRITE_SECONDS = 1.0
+"""For delivery to write what was in flight."""
+STORE_SECONDS = 0.5
+"""For what is under way in the database to end. A part that takes longer than its time is left behind, and the next one
+is stopped: the most that a stop takes is `STOP_SECONDS`."""
+STOP_SECONDS = (
+    2 * CLOSE_SECONDS + FINISH_SECONDS + LEAVE_SECONDS + WRITE_SECONDS + STORE_SECONDS + postgres.STOP_SECONDS
+)
+AWAY_SECONDS = 2.0
+"""How long clients stay away that are told that all services stop: nothing is back earlier."""
+SETTLE_SECONDS = 5.0
+"""In a rolling restart, the most that is waited for clients to be elsewhere, before the next service is drained."""
+LOOK_SECONDS = 0.1
 OPEN_FILES = 1 << 20
 OTHER_FILES = 200
 """Kept for what is no client's connection, such as the database, and for those that are told why they are refused."""
@@ -49,7 +65,7 @@ class _Stop(NamedTuple):
 
     name: str
     stop: Callable[[], Coroutine[Any, Any, object]]
-    seconds: float | None = STEP_SECONDS
+    seconds: float | None
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -109,6 +125,7 @@ class NetworkService(Service):
         self._on_running = on_running
         self._on_failed = on_failed
         self._starting: Deferred[None] | None = None
+        self._restarting: Deferred[None] | None = None
         self._stops: list[_Stop] = []
         """How to stop what has been started so far, the first one first."""
         self._store: Store | None = None
@@ -123,6 +140,8 @@ class NetworkService(Service):
         super().stopService()  # type: ignore[no-untyped-call]
         if self._starting is not None:
             self._starting.cancel()
+        if self._restarting is not None:
+            self._restarting.cancel()
         return Deferred.fromCoroutine(self._stop())
 
     # --- starting ------------------------------------------------------------------------------------------------
@@ -143,25 +162,25 @@ class NetworkService(Service):
         _raise_open_files()
         dsn, database = await self._start_database()
         store = self._store = PostgresStore(dsn, config, self._reactor)
-        self._stops.append(_Stop("store", store.close))
+        self._stops.append(_Stop("store", store.close, STORE_SECONDS))
         await store.open()
         secrets = open_secrets(config.home, config.advertised_host)
         await store.add_invite(invite_digest(secrets.token), None, None)
         self._node, chats = build(config, secrets, store, self._reactor)
         await self._node.directory.checkpoint()
         self._node.delivery.start()
-        self._stops.append(_Stop("delivery", self._node.delivery.stop))
-        self._stops.append(_Stop("chat services", self._drain))
+        self._stops.append(_Stop("delivery", self._node.delivery.stop, WRITE_SECONDS))
+        self._stops.append(_Stop("chat services", self._drain, None))
         services = []
         for chat in chats:
             services.append(chat.listen().port)
             self.chats.append(chat)
         balancer = BalancerService(config.port, self._node)
         balancer_port = balancer.listen()
-        self._stops.append(_Stop("balancer", balancer.close))
+        self._stops.append(_Stop("balancer", balancer.close, CLOSE_SECONDS))
         operations = OperationsService(self.status, config.operations_port, self._reactor)
         operations_port = operations.listen()
-        self._stops.append(_Stop("operations", operations.close))
+        self._stops.append(_Stop("operations", operations.close, CLOSE_SECONDS))
         link = str(Invite(config.advertised_host, balancer_port, secrets.pin, secrets.log_public, secrets.token))
         write_invite(config.home, link)
         self._on_running(Running(link, balancer_port, tuple(services), operations_port, database))
@@ -169,10 +188,10 @@ class NetworkService(Service):
     async def _start_database(self) -> tuple[str, str]:
         if self._config.database.dsn is not None:
             return self._config.database.dsn, "PostgreSQL at the configured DSN"
-        postgres = EmbeddedPostgres(self._config.home, self._reactor)
-        self._stops.append(_Stop("PostgreSQL", postgres.stop, seconds=None))
-        await postgres.start()
-        return postgres.dsn, f"PostgreSQL {postgres.version}, embedded, in {postgres.places.data}"
+        embedded = EmbeddedPostgres(self._config.home, self._reactor)
+        self._stops.append(_Stop("PostgreSQL", embedded.stop, None))
+        await embedded.start()
+        return embedded.dsn, f"PostgreSQL {embedded.version}, embedded, in {embedded.places.data}"
 
     # --- stopping ------------------------------------------------------------------------------------------------
 
@@ -190,7 +209,45 @@ class NetworkService(Service):
                 self.log.failure("{name}: does not stop properly", name=name)
 
     async def _drain(self) -> None:
-        await gatherResults([Deferred.fromCoroutine(chat.drain()) for chat in self.chats], consumeErrors=True)
+        """All of them at once: there is nobody else to go to."""
+        pace = self._config.limits.goaways_per_second / max(1, len(self.chats))
+        await gatherResults(
+            [Deferred.fromCoroutine(chat.drain(AWAY_SECONDS, pace)) for chat in self.chats], consumeErrors=True
+        )
+
+    # --- a rolling restart ---------------------------------------------------------------------------------------
+
+    def restart_services(self) -> None:
+        """Restart the chat services one after the other, while the others take their clients; nothing if that is being
+        done already, or the network is not running. What goes wrong is in the log."""
+        is_up = self.running and self._starting is not None and self._starting.called
+        if is_up and self._restarting is None:
+            self._restarting = Deferred.fromCoroutine(self._restart_each())
+            self._restarting.addBoth(self._restarted)
+
+    def _restarted(self, result: Failure | None) -> None:
+        self._restarting = None
+        if isinstance(result, Failure) and not isinstance(result.value, CancelledError):
+            self.log.failure("the services could not be restarted", result)
+
+    async def _restart_each(self) -> None:
+        away = AWAY_SECONDS if len(self.chats) == 1 else 0.0
+        for chat in self.chats:
+            before = sum(each.sessions for each in self.chats)
+            self.log.info("{name} restarts", name=chat.name)
+            await chat.drain(away)
+            try:
+                chat.listen()
+            except ConfigError as error:
+                self.log.error("{name} stays closed: {error}", name=chat.name, error=error.message)
+            await self._settled(before)
+        self.log.info("all chat services were restarted")
+
+    async def _settled(self, sessions: int) -> None:
+        """Until so many are there again, or do not seem to come."""
+        patience = self._reactor.seconds() + SETTLE_SECONDS
+        while sum(each.sessions for each in self.chats) < sessions and self._reactor.seconds() < patience:
+            await deferLater(self._reactor, LOOK_SECONDS)
 
     # --- what it is doing ----------------------------------------------------------------------------------------
 

@@ -238,6 +238,7 @@ class Processes(SynchronousTestCase):
             # Timers fall due neither at once nor in a day: this one ends a connection that says nothing.
             silent = socket.create_connection(("127.0.0.1", service), timeout=PATIENCE)
             began = steady.seconds()
+            self.talk(alice, bob, f"{jump.name}: once this is there, it has been seen")
             os.kill(network.pid, jump)
             self.talk(alice, bob, f"the services {jump.name}")
             self.assertEqual(_last_words(silent), b"")

@@ -213,42 +213,137 @@ class Questions(VaultTest):
 
 
 class OutboxQueues(VaultTest):
-    def test_the_earliest_goes_first_across_conversations(self) -> None:
-        for to in ("bob", "carol", "bob", "dave"):
-            compose_text(self.vault, to, "x", 0)
-        outbox = Outbox(self.vault)
-        order = []
-        while (message := outbox.next(0.0, {"dave"})) is not None:
-            order.append((message.n, message.user))
-            outbox.goes(message, message.n + 100)
-        self.assertEqual(order, [(1, "bob"), (2, "carol"), (3, "bob")])
-        outbox.disconnected()
-        again = outbox.next(0.0, set())
-        assert again is not None
-        self.assertEqual(again.n, 1)
+    """Every message is for "phone" and "laptop", of whoever it goes to, and for one's own "tablet"."""
 
-    def test_a_refusal_holds_its_conversation_until_all_of_it_is_answered(self) -> None:
-        for to in ("bob", "bob", "bob", "carol"):
+    def setUp(self) -> None:
+        super().setUp()
+        self.now = 0.0
+        self.requests = 0
+
+    def outbox_to(self, *conversations: str) -> Outbox:
+        for n, to in enumerate(conversations, start=1):
             compose_text(self.vault, to, "x", 0)
-        outbox = Outbox(self.vault)
-        for request in (1, 2, 3):
-            message = outbox.next(0.0, set())
-            assert message is not None
-            outbox.goes(message, request)
+            with self.vault.transaction():
+                devices = (f"{to} phone", f"{to} laptop", "tablet")
+                Outbox(self.vault).sealed(n, [(device, b'"x"') for device in devices])
+        return Outbox(self.vault)
+
+    def goes(self, outbox: Outbox, *not_to: str) -> tuple[int, list[str]]:
+        """What goes next, and to whom; (0, []) if nothing. Its request has the next number."""
+        message = outbox.next(self.now, set(not_to))
+        recipients = () if message is None else outbox.due(message, self.now, not_to)
+        if message is None or not recipients:
+            return 0, []
+        self.requests += 1
+        outbox.goes(message, self.requests, recipients)
+        return message.n, [recipient.device for recipient in recipients]
+
+    def refuse(self, outbox: Outbox, request: int, *missing: str, after: float = 5.0) -> None:
+        answered = outbox.answered(request)
+        assert answered is not None
+        message, devices = answered
         with self.vault.transaction():
-            self._refuse(outbox, 1, 5.0)
-            self.assertEqual(self._next(outbox, 6.0), 4)  # carol's; bob's 2 and 3 are still on their way
-            self._refuse(outbox, 2, 1.0)
-            self._refuse(outbox, 3, 1.0)
-        self.assertEqual(self._next(outbox, 4.0), 4)
-        self.assertEqual(self._next(outbox, 5.0), 1)
+            outbox.refused(message, missing or devices, self.now + after, is_failure=False)
+            outbox.accepted(message, 0, [device for device in devices if device not in (missing or devices)])
 
-    def _refuse(self, outbox: Outbox, request: int, not_before: float) -> None:
-        message = outbox.answered(request)
-        assert message is not None
-        outbox.refused(message, not_before, is_failure=False)
+    def accept(self, outbox: Outbox, request: int) -> bool:
+        answered = outbox.answered(request)
+        assert answered is not None
+        message, devices = answered
+        with self.vault.transaction():
+            return outbox.accepted(message, 0, devices)
 
-    def _next(self, outbox: Outbox, now: float) -> int:
-        message = outbox.next(now, set())
+    def test_the_earliest_goes_first_across_conversations(self) -> None:
+        outbox = self.outbox_to("bob", "carol", "bob", "dave")
+        self.assertEqual([self.goes(outbox, "dave")[0] for _ in range(4)], [1, 2, 3, 0])
+        outbox.disconnected()
+        self.assertEqual(self.goes(outbox)[0], 1)
+
+    def test_who_cannot_be_reached_keeps_no_message_from_the_others(self) -> None:
+        """And gets it all later, in order: first one alone, then the rest."""
+        outbox = self.outbox_to("bob", "bob", "bob", "carol")
+        self.assertEqual(self.goes(outbox), (1, ["bob laptop", "bob phone", "tablet"]))
+        self.refuse(outbox, 1, "tablet")
+        self.assertEqual(self.goes(outbox), (2, ["bob laptop", "bob phone"]))
+        self.assertEqual(self.goes(outbox), (3, ["bob laptop", "bob phone"]))
+        self.assertEqual(self.goes(outbox), (4, ["carol laptop", "carol phone"]), "of any conversation")
+        self.assertEqual([self.accept(outbox, request) for request in (2, 3, 4)], [False] * 3)
+        self.now = 4.9
+        self.assertEqual(self.goes(outbox), (0, []))
+        self.now = 5.0
+        self.assertEqual(self.goes(outbox), (1, ["tablet"]))
+        self.assertEqual(self.goes(outbox), (0, []), "one alone, until it is known to be taken")
+        self.refuse(outbox, 5)
+        self.assertEqual(self.goes(outbox), (0, []))
+        self.now = 10.0
+        self.assertEqual(self.goes(outbox), (1, ["tablet"]))
+        self.assertTrue(self.accept(outbox, 6))
+        self.assertEqual([self.goes(outbox) for _ in range(3)], [(n, ["tablet"]) for n in (2, 3, 4)])
+        self.assertEqual([self.accept(outbox, request) for request in (7, 8, 9)], [True] * 3)
+        self.assertEqual((outbox.next(99.0, set()), self.vault.waiting()), (None, 0))
+
+    def test_nothing_goes_again_before_all_that_is_on_its_way_is_answered(self) -> None:
+        outbox = self.outbox_to("bob", "bob", "bob")
+        for _ in range(3):
+            self.goes(outbox)
+        self.refuse(outbox, 1, "tablet")
+        self.now = 5.0
+        self.assertEqual(self.goes(outbox), (0, []))
+        self.refuse(outbox, 3, "tablet", after=1.0)
+        self.assertEqual(self.goes(outbox), (0, []))
+        self.refuse(outbox, 2, "tablet", after=1.0)
+        self.assertEqual(self.goes(outbox), (0, []))
+        self.now = 6.0
+        self.assertEqual(self.goes(outbox), (1, ["tablet"]))
+
+    def test_what_nobody_can_get_stops_its_conversation_and_no_other(self) -> None:
+        outbox = self.outbox_to("bob", "bob", "carol")
+        self.goes(outbox)
+        self.refuse(outbox, 1, "bob phone", "bob laptop", "tablet")
+        self.assertEqual(self.goes(outbox), (0, []))
+        self.assertEqual(self.goes(outbox, "bob"), (3, ["carol laptop", "carol phone"]))
+        self.now = 5.0
+        self.assertEqual(self.goes(outbox), (1, ["bob laptop", "bob phone", "tablet"]))
+        self.accept(outbox, 3)
+        self.assertEqual(self.goes(outbox)[0], 2)
+
+    def test_after_a_restart_who_has_it_does_not_get_it_again(self) -> None:
+        outbox = self.outbox_to("bob", "bob", "bob")
+        self.goes(outbox)
+        self.refuse(outbox, 1, "tablet")
+        for again in (outbox, Outbox(self.vault)):
+            again.disconnected()
+            self.assertEqual(self.goes(again), (1, ["tablet"]))
+            self.assertEqual(self.goes(again), (2, ["bob laptop", "bob phone"]))
+
+    def test_a_lost_answer_does_not_let_the_rest_of_a_later_message_pass(self) -> None:
+        """1 was taken by bob, but the answer was lost; 2 is known to be with him. For the tablet, 1 comes first."""
+        outbox = self.outbox_to("bob", "bob")
+        self.goes(outbox)
+        self.goes(outbox)
+        self.refuse(outbox, 2, "tablet")
+        outbox.disconnected()
+        self.assertEqual(self.goes(outbox), (1, ["bob laptop", "bob phone"]))
+        self.assertEqual(self.goes(outbox), (1, ["tablet"]))
+
+    def test_what_failed_is_waited_for_nowhere(self) -> None:
+        outbox = self.outbox_to("bob", "bob")
+        self.goes(outbox)
+        self.refuse(outbox, 1, "tablet")
+        first = outbox.get(1)
+        assert first is not None
+        with self.vault.transaction():
+            outbox.failed(first, 0)
+        self.now = 5.0
+        self.assertEqual(self.goes(outbox), (2, ["bob laptop", "bob phone"]))
+        self.assertEqual(self.goes(outbox), (2, ["tablet"]))
+
+    def test_an_answer_to_what_was_sealed_again_since_says_nothing(self) -> None:
+        outbox = self.outbox_to("bob")
+        self.goes(outbox)
+        message = outbox.get(1)
         assert message is not None
-        return message.n
+        with self.vault.transaction():
+            outbox.seal_again(message, is_last=True)
+        self.assertIsNone(outbox.answered(1))
+        self.assertEqual(self.vault.waiting(), 1)

@@ -1,4 +1,5 @@
-"""What is to be sent: one queue for each conversation, in the order of composing, and what is on its way now.
+"""What is to be sent: one queue for each conversation, in the order of composing, and what is on its way now; and a
+lane for each device that the network cannot reach for now, with what it has still to get while others have it already.
 
 A message has its number for ever from the moment it is composed; it is sealed later, when the keys are known, and the
 very bytes that were sealed are sent again until the network has accepted or refused them for good. Nothing here knows
@@ -8,7 +9,8 @@ how sealing is done or how a request is sent. Writes need a transaction around t
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from msgspec import Raw
@@ -44,15 +46,23 @@ class Composed:
 
 @dataclass(slots=True)
 class _Queue:
-    """One conversation: the numbers that wait, ascending, and those that are on their way."""
+    """One conversation: the numbers of which nothing has been sent on this connection, ascending, and those that are
+    begun: on their way, or in the lanes of devices that have not got them yet."""
 
     user: str
     waiting: list[int] = field(default_factory=list)
     on_their_way: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Lane:
+    """A device for which something was refused for now. Nothing goes to it until all that was on its way to it has been
+    answered and `not_before` has come; then one message at a time, until one is taken; then the rest."""
+
+    rest: list[tuple[int, str]] = field(default_factory=list)
+    """(n, conversation) of what it has still to get, ascending."""
+    refused: bool = True
     not_before: float = 0.0
-    refused: bool = False
-    """After `busy`, nothing goes until everything that was on its way has been answered: then all of it goes again, in
-    order."""
 
 
 class Outbox:
@@ -63,8 +73,12 @@ class Outbox:
         self._device = vault.text("device")
         self._newest = 0
         self._queues: dict[str, _Queue] = {}
-        self._requests: dict[int, int] = {}
+        self._lanes: dict[str, _Lane] = {}
+        self._requests: dict[int, tuple[int, tuple[str, ...]]] = {}
+        self._under_way = Counter[str]()
+        """By device, how many requests with something for it are unanswered."""
         self.pick_up()
+        self._find_rest()
 
     def pick_up(self) -> list[tuple[int, str]]:
         """Queue what was composed elsewhere; returns (n, user) of those messages that stand in the history."""
@@ -92,16 +106,33 @@ class Outbox:
         return [queue.user for queue in self._queues.values() if queue.waiting]
 
     def next(self, now: float, not_to: set[str]) -> Composed | None:
-        """The earliest message that may go now, not to any of `not_to`."""
-        heads = [
-            queue.waiting[0]
-            for queue in self._queues.values()
-            if queue.waiting
-            and queue.user not in not_to
-            and queue.not_before <= now
-            and not (queue.refused and queue.on_their_way)
-        ]
+        """The earliest message of which something may go now, not to any of `not_to`. What of it, `due` says: perhaps
+        nothing, if it is sealed for devices that cannot be reached."""
+        heads = [queue.waiting[0] for queue in self._queues.values() if queue.waiting and queue.user not in not_to]
+        heads += [n for n in (self._head(device, now, not_to) for device in self._lanes) if n]
         return self.get(min(heads)) if heads else None
+
+    def due(self, message: Composed, now: float, not_to: Collection[str] = ()) -> tuple[Recipient, ...]:
+        """What of a sealed message may go now: a device for which something was refused gets nothing before that."""
+        parts = self.recipients(message.n)
+        if message.n in self._queue(message.user).waiting:
+            return tuple(part for part in parts if part.device not in self._lanes)
+        return tuple(part for part in parts if self._head(part.device, now, not_to) == message.n)
+
+    def put_aside(self, message: Composed) -> None:
+        """Nothing of it may go, and what comes after it need not wait for that."""
+        self._begin(message)
+
+    def _head(self, device: str, now: float, not_to: Collection[str]) -> int:
+        """The first of the rest of a device that may go now; 0 if none."""
+        lane = self._lanes.get(device)
+        if lane is None or lane.not_before > now or (lane.refused and self._under_way[device]):
+            return 0
+        for n, user in lane.rest:
+            queue = self._queue(user)
+            if user not in not_to and not (queue.waiting and queue.waiting[0] < n):
+                return n
+        return 0
 
     def get(self, n: int) -> Composed | None:
         row = self._vault.execute(f"SELECT {_COLUMNS} FROM outbox WHERE n = ?", (n,)).fetchone()  # noqa: S608
@@ -126,36 +157,64 @@ class Outbox:
         row = self._vault.execute("SELECT 1 FROM sealed WHERE n = ? AND device = ?", (n, device)).fetchone()
         return row is not None
 
-    def goes(self, message: Composed, request: int) -> None:
-        """`message` leaves now, as `request`."""
+    def goes(self, message: Composed, request: int, recipients: Sequence[Recipient]) -> None:
+        """These parts of `message` leave now, as `request`; what is left of it waits for its devices."""
+        devices = tuple(recipient.device for recipient in recipients)
+        self._requests[request] = (message.n, devices)
+        self._under_way.update(devices)
+        if message.n in self._queue(message.user).waiting:
+            self._begin(message, devices)
+        for device in devices:
+            if device in self._lanes:
+                self._lanes[device].rest.remove((message.n, message.user))
+
+    def _begin(self, message: Composed, going: Collection[str] = ()) -> None:
         queue = self._queue(message.user)
         queue.waiting.remove(message.n)
         queue.on_their_way.add(message.n)
-        queue.refused = False
-        self._requests[request] = message.n
+        for part in self.recipients(message.n):
+            if part.device not in going:
+                self._wait_for(part.device, message)
+
+    def _wait_for(self, device: str, message: Composed) -> _Lane:
+        lane = self._lanes.setdefault(device, _Lane())
+        if (message.n, message.user) not in lane.rest:
+            insort(lane.rest, (message.n, message.user))
+        return lane
 
     # --- answers -----------------------------------------------------------------------------------------------------
 
-    def answered(self, request: int) -> Composed | None:
-        """The message that was sent as `request`; it is not on its way any more."""
-        n = self._requests.pop(request, None)
-        message = None if n is None else self.get(n)
-        if message is not None:
-            self._queue(message.user).on_their_way.discard(message.n)
-        return message
+    def answered(self, request: int) -> tuple[Composed, tuple[str, ...]] | None:
+        """The message that was sent as `request`, if it is still of interest, and the devices that it was sent to."""
+        n, devices = self._requests.pop(request, (0, ()))
+        self._under_way.subtract(devices)
+        self._under_way += Counter()
+        message = self.get(n)
+        return None if message is None or not message.is_sealed else (message, devices)
 
-    def accepted(self, message: Composed, now: int) -> None:
+    def accepted(self, message: Composed, now: int, devices: Sequence[str]) -> bool:
+        """These devices have it, or will. Whether that were all."""
+        for device in devices:
+            lane = self._lanes.get(device)
+            if lane is not None:
+                lane.refused = False
+                self._forget_if_done(device)
+        self._vault.execute_many(
+            "UPDATE sealed SET body = NULL WHERE n = ? AND device = ?", [(message.n, device) for device in devices]
+        )
+        if self.recipients(message.n):
+            return False
         self._vault.execute("UPDATE outbox SET state = 2, done_at = ? WHERE n = ?", (now, message.n))
-        self._vault.execute("UPDATE sealed SET body = NULL WHERE n = ?", (message.n,))
         self._waits_no_more(message)
+        return True
 
-    def refused(self, message: Composed, not_before: float, is_failure: bool) -> None:
-        """The network cannot take it before `not_before`: it goes back, and everything behind it waits. A failure is
-        counted."""
-        queue = self._queue(message.user)
-        insort(queue.waiting, message.n)
-        queue.refused = True
-        queue.not_before = max(queue.not_before, not_before)
+    def refused(self, message: Composed, devices: Sequence[str], not_before: float, is_failure: bool) -> None:
+        """The network cannot take it for these devices before `not_before`: with everything behind it, it waits for
+        them. A failure is counted."""
+        for device in devices:
+            lane = self._wait_for(device, message)
+            lane.refused = True
+            lane.not_before = max(lane.not_before, not_before)
         if is_failure:
             self._vault.execute("UPDATE outbox SET refusals = refusals + 1 WHERE n = ?", (message.n,))
 
@@ -164,9 +223,8 @@ class Outbox:
         `is_last`: that is not done a second time."""
         self._vault.execute("DELETE FROM sealed WHERE n = ?", (message.n,))
         self._vault.execute("UPDATE outbox SET state = 0, sealed_again = ? WHERE n = ?", (is_last, message.n))
-        queue = self._queue(message.user)
-        if message.n not in queue.waiting:
-            insort(queue.waiting, message.n)
+        self._waits_no_more(message)
+        insort(self._queue(message.user).waiting, message.n)
 
     def failed(self, message: Composed, now: int) -> None:
         """Refused for good."""
@@ -175,17 +233,31 @@ class Outbox:
         self._waits_no_more(message)
 
     def waiting_for(self, user: str) -> list[Composed]:
-        """What waits for `user`, in order."""
-        found = (self.get(n) for n in list(self._queue(user).waiting))
+        """What waits for `user`, in order: all that is open, but for what is on its way."""
+        on_their_way = {n for n, _ in self._requests.values()}
+        queue = self._queue(user)
+        found = (self.get(n) for n in sorted({*queue.waiting, *queue.on_their_way} - on_their_way))
         return [message for message in found if message is not None]
 
     def disconnected(self) -> None:
-        """What was on its way waits again."""
+        """What was on its way waits again, and so does what was refused for now."""
         self._requests.clear()
+        self._under_way.clear()
+        self._lanes.clear()
         for queue in self._queues.values():
             queue.waiting = sorted({*queue.waiting, *queue.on_their_way})
             queue.on_their_way.clear()
-            queue.not_before, queue.refused = 0.0, False
+        self._find_rest()
+
+    def _find_rest(self) -> None:
+        """What some of its devices have already waits for the others, and nothing else waits for it."""
+        rows = self._vault.execute(
+            "SELECT DISTINCT n FROM outbox JOIN sealed USING (n) WHERE state < 2 AND state = 1 AND body IS NULL"
+        ).fetchall()
+        for (n,) in rows:
+            message = self.get(n)
+            if message is not None and n in self._queue(message.user).waiting:
+                self._begin(message)
 
     def purge(self, now: int) -> None:
         """Forget what was sent more than `KEPT_FOR` ago; the history keeps what people see."""
@@ -199,6 +271,16 @@ class Outbox:
         queue = self._queue(message.user)
         if message.n in queue.waiting:
             queue.waiting.remove(message.n)
+        queue.on_their_way.discard(message.n)
+        for device, lane in list(self._lanes.items()):
+            if (message.n, message.user) in lane.rest:
+                lane.rest.remove((message.n, message.user))
+                self._forget_if_done(device)
+
+    def _forget_if_done(self, device: str) -> None:
+        lane = self._lanes[device]
+        if not lane.rest and not lane.refused:
+            del self._lanes[device]
 
     def _queue(self, user: str) -> _Queue:
         queue = self._queues.get(user)

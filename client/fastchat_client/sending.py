@@ -7,7 +7,9 @@ again, as it is.
 
 from __future__ import annotations
 
-from fastchat.errors import FastChatError, FrameTooLong, Internal, SignatureInvalid, TrustError, UnknownDevice
+from collections.abc import Sequence
+
+from fastchat.errors import Busy, FastChatError, FrameTooLong, Internal, SignatureInvalid, TrustError, UnknownDevice
 from fastchat.identity.links import DeviceIdentity
 from fastchat.protocols.wire import Error, KeysRequest, Send, bodies_size, exception_from
 from fastchat_client import outbox, ratchet
@@ -52,19 +54,26 @@ class Sender:
                 return
             if not self._may_write_to(live, message.user) or not (message.is_sealed or self._seal(live, message)):
                 not_to.add(message.user)
-            elif (after := box.get(message.n)) is not None and after.is_sealed:
-                self._send(live, message)
+            elif (after := box.get(message.n)) is not None and after.is_sealed and not self._send(live, after, not_to):
+                if after.device:
+                    box.put_aside(after)  # a mark, or what one device has asked for: people are not to wait for it
+                else:
+                    not_to.add(after.user)
 
-    def _send(self, live: Live, message: Composed) -> None:
+    def _send(self, live: Live, message: Composed, not_to: set[str]) -> bool:
+        """Send what may go of a sealed message; False if that is nothing."""
         assert live.limits is not None
-        recipients = self._parts.outbox.recipients(message.n)
+        recipients = self._parts.outbox.due(message, self._parts.clock(), not_to)
+        if not recipients:
+            return False
         overhead = _LINE_OVERHEAD + 64 * len(recipients)
         if bodies_size(recipients) + overhead > live.limits.max_line:
             self.fail(message, FrameTooLong("the message is too long for this network"))
-            return
+            return True
         live.tokens -= 1.0
         request = self._parts.say(lambda i: Send(i, message.n, recipients))
-        self._parts.outbox.goes(message, request)
+        self._parts.outbox.goes(message, request, recipients)
+        return True
 
     def _refill(self, live: Live) -> None:
         assert live.limits is not None
@@ -151,19 +160,24 @@ class Sender:
     # --- answers -----------------------------------------------------------------------------------------------------
 
     def accepted(self, request: int) -> None:
-        message = self._parts.outbox.answered(request)
-        if message is not None:
-            self._accept(message)
+        answered = self._parts.outbox.answered(request)
+        if answered is not None:
+            self._accept(*answered)
 
     def refused(self, request: int, error: Error) -> None:
-        message = self._parts.outbox.answered(request)
-        if message is None:
+        answered = self._parts.outbox.answered(request)
+        if answered is None:
             return
+        message, devices = answered
         problem = exception_from(error)
         is_failure = isinstance(problem, Internal)
         if problem.retry_after is not None or (is_failure and message.refusals < MOST_REFUSALS):
             wait = FAILURE_PATIENCE if problem.retry_after is None else problem.retry_after
-            self._parts.outbox.refused(message, self._parts.clock() + wait, is_failure)
+            # Those that are not named have it; an answer that names none of them says it of nobody.
+            named = problem.devices if isinstance(problem, Busy) else ()
+            missing = [device for device in devices if device in named] or devices
+            self._parts.outbox.refused(message, missing, self._parts.clock() + wait, is_failure)
+            self._accept(message, [device for device in devices if device not in missing])
         elif isinstance(problem, UnknownDevice) and not message.sealed_again and not message.device:
             for user in (message.user, self._parts.me.user):
                 self._parts.accounts.mark_user_stale(user)
@@ -180,9 +194,9 @@ class Sender:
         for message in self._parts.outbox.waiting_for(user):
             self.fail(message, problem)
 
-    def _accept(self, message: Composed) -> None:
-        self._parts.outbox.accepted(message, self._parts.now())
-        self._reached(message, State.ACCEPTED)
+    def _accept(self, message: Composed, devices: Sequence[str] = ()) -> None:
+        if self._parts.outbox.accepted(message, self._parts.now(), devices):
+            self._reached(message, State.ACCEPTED)
 
     def _reached(self, message: Composed, state: State, reason: str = "") -> None:
         if message.shown and outbox.state_reached(self._parts.vault, message.n, state, reason):

@@ -4,7 +4,8 @@ A lane joins the sending device to one recipient device. Its rule keeps the orde
 if nothing before it in its lane is on its way to the mailbox; and before a message is stored, everything that is
 offered and unanswered in its lane is stored.** So the mailbox never holds a message whose predecessors are neither
 there nor received. After `busy` a lane answers `busy` to everything later than the message that was refused, until
-that one comes again.
+that one comes again. Lanes know nothing of each other: who is online gets a message at once, also when it cannot be
+stored for another of its recipients, and `busy` names those that it could not be stored for.
 """
 
 from __future__ import annotations
@@ -42,13 +43,22 @@ class Counters:
 class _Submission:
     """One `send`: open until each recipient device's delivery is settled."""
 
-    __slots__ = ("done", "error", "n", "open")
+    __slots__ = ("done", "error", "missing", "n", "open")
 
     def __init__(self, n: int, deliveries: int, done: Done) -> None:
         self.n = n
         self.open = deliveries
         self.done = done
         self.error: FastChatError | None = None
+        self.missing: list[str] = []
+        """Devices that do not have it, and will not without being sent it again."""
+
+    def outcome(self) -> FastChatError | None:
+        if not isinstance(self.error, Busy):
+            return self.error
+        busy = Busy(self.error.message, self.error.retry_after)
+        busy.devices = tuple(self.missing)
+        return busy
 
 
 class _Lane:
@@ -126,21 +136,19 @@ class Outgoing:
     def send(self, n: int, recipients: Sequence[Recipient], done: Done) -> None:
         """Deliver message `n` to each recipient device; `done(None)` when all have it or it is stored for them.
 
-        `done(error)`: `Busy` when some of it must be sent again; `MailboxFull` or `UnknownDevice` when that would
-        not help for at least one device (the other devices have the message).
+        `done(error)`: `Busy` when it must be sent again, to the devices that it names; `MailboxFull` or
+        `UnknownDevice` when that would not help for at least one device (the other devices have the message).
         """
-        lanes = [self._lane(recipient.device) for recipient in recipients]
-        if any(lane.refused is not None and n > lane.refused for lane in lanes):
-            for lane in lanes:
-                lane.refuse(n)
-            done(Busy("an earlier message to the same device must come first"))
-            return
         submission = _Submission(n, len(recipients), done)
         self.unaccepted += 1
         at = self._milliseconds()
-        for lane, recipient in zip(lanes, recipients, strict=True):
-            lane.refused = None
+        for recipient in recipients:
+            lane = self._lane(recipient.device)
             message = _OnItsWay(self, lane, submission, Offer(self._user, self._device, n, at, recipient.body))
+            if lane.refused is not None and n > lane.refused:
+                self.settle(message, Busy("an earlier message to the same device must come first"))
+                continue
+            lane.refused = None
             if lane.storing:
                 self._store(message)
             else:
@@ -195,12 +203,14 @@ class Outgoing:
         if len(self._lanes) > LANES_KEPT and message.lane.is_idle:
             self._lanes.pop(message.lane.device, None)
         submission = message.submission
-        if error is not None and not isinstance(submission.error, Busy):
-            # Busy wins over a final error: it is sent again, and the final error will come again too.
-            submission.error = error
+        if error is not None:
+            submission.missing.append(message.lane.device)
+            if not isinstance(submission.error, Busy):
+                # Busy wins over a final error: it is sent again, and the final error will come again too.
+                submission.error = error
         submission.open -= 1
         if submission.open == 0:
             self.unaccepted -= 1
             if submission.error is None:
                 self._counters.accepted += 1
-            submission.done(submission.error)
+            submission.done(submission.outcome())

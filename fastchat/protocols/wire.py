@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from fastchat.errors import FastChatError, ProtocolError, by_code
+from fastchat.errors import Busy, FastChatError, ProtocolError, by_code
 
 VERSION = 1
 """Of the protocol. A server speaks exactly the versions that PROTOCOL.md lists."""
@@ -353,12 +353,14 @@ class GoAway(msgspec.Struct, tag_field="t", tag="goaway", frozen=True):
 class Error(msgspec.Struct, tag_field="t", tag="error", frozen=True, omit_defaults=True):
     """server → client: request `re` was refused; without `re`, the connection itself ends with this (but for
     `bad-frame` after login, which answers a line that has no readable `id`). `code` is one of those in
-    `fastchat.errors`; `retry_after` (seconds) comes with `busy` and `rate-limited`."""
+    `fastchat.errors`; `retry_after` (seconds) comes with `busy` and `rate-limited`; `devices` with `busy` in answer to
+    `send`: those of its recipients that do not have the message yet. The others have it."""
 
     code: str
     message: str
     re: Id | UnsetType = UNSET
     retry_after: float | UnsetType = UNSET
+    devices: tuple[DeviceId, ...] = ()
 
 
 ServerMessage = (
@@ -414,7 +416,8 @@ def is_body(raw: Raw) -> bool:
 def error_from(error: FastChatError, re: int | UnsetType = UNSET) -> Error:
     """The wire's `error` for an exception of ours."""
     retry_after = UNSET if error.retry_after is None else error.retry_after
-    return Error(code=error.code, message=error.message, re=re, retry_after=retry_after)
+    devices = error.devices if isinstance(error, Busy) else ()
+    return Error(code=error.code, message=error.message, re=re, retry_after=retry_after, devices=devices)
 
 
 def exception_from(error: Error) -> FastChatError:
@@ -423,6 +426,8 @@ def exception_from(error: Error) -> FastChatError:
     exception = by_code(error.code)(error.message[:500])
     if isinstance(error.retry_after, float):
         exception.retry_after = min(max(0.0, error.retry_after), 3600.0)
+    if isinstance(exception, Busy):
+        exception.devices = error.devices
     return exception
 
 

@@ -75,7 +75,7 @@ class Told:
                 outbox = Outbox(mine)
                 message = outbox.get(n)
                 assert message is not None
-                outbox.accepted(message, NOW)
+                outbox.accepted(message, NOW, ())
                 history.advance(mine, self.device(sender), n, State.ACCEPTED)
             with theirs.transaction():
                 assert self._inboxes[recipient].take(self.device(sender), n)

@@ -292,6 +292,9 @@ class Lies(SynchronousTestCase):
     def test_a_name_that_was_taken_and_never_given(self) -> None:
         self.tells("phantom", by=lambda: self.alter("bob", "INSERT INTO seen VALUES (?, 77)", ALICE))
 
+    def test_a_name_of_nobody(self) -> None:
+        self.tells("phantom", by=lambda: self.alter("bob", "INSERT INTO seen VALUES (?, 1)", Told.device("mallory")))
+
     def test_a_message_that_was_for_somebody_else(self) -> None:
         self.told.say("alice", "carol")
         self.tells("phantom", by=lambda: self.alter("bob", "INSERT INTO seen VALUES (?, 6)", ALICE))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from fastchat_client.core import MAX_TEXT
 from tests.support.joined import JoinedTest, Person
 
@@ -389,3 +391,165 @@ class Mishaps(JoinedTest):
         net.passes(minutes=5)
         self.assertNotEqual(bob.farewells, [])
         bob.sees(*(f"alice: {text}" for text in texts))
+
+
+class DatabaseAway(JoinedTest):
+    """Online people go on talking; what cannot be stored waits with its sender; all of it arrives later, in order."""
+
+    def two_and_a_phone(self) -> tuple[Person, Person, Person]:
+        """Alice, whose phone is offline, and bob; they have written to each other."""
+        alice, bob = self.net.person("alice"), self.net.person("bob")
+        phone = self.net.second_device(alice)
+        self.net.passes(minutes=6)
+        alice.sends("bob", "before")
+        bob.sends("alice", "before")
+        bob.sees("alice: before")
+        alice.sees("bob: before")
+        phone.sees("alice → bob: before", "bob: before")
+        phone.goes_offline()
+        return alice, bob, phone
+
+    def test_an_offline_device_of_ones_own_keeps_nobody_waiting(self) -> None:
+        alice, bob, phone = self.two_and_a_phone()
+        self.net.database_goes_away()
+        sent, answers = [], []
+        for number in range(40):
+            sent.append(alice.sends("bob", f"a{number}"))
+            bob.sees(f"alice: a{number}")
+            answers.append(bob.sends("alice", f"b{number}"))
+            alice.sees(f"bob: b{number}")
+            self.net.passes(seconds=number % 4)
+        self.net.passes(seconds=5)
+        self.assertEqual({alice.state_of(one) for one in sent}, {"delivered"}, "bob has said so")
+        self.assertEqual(alice.vault.waiting(), 40, "for the phone")
+        self.assertEqual(bob.vault.waiting(), 40)
+        self.assertEqual((alice.farewells, bob.farewells, self.net.mailbox(phone.device)), ([], [], 0))
+        self.net.database_comes_back()
+        self.net.passes(minutes=1)
+        self.assertEqual((alice.vault.waiting(), bob.vault.waiting()), (0, 0))
+        phone.comes_back()
+        self.net.passes(seconds=30)
+        news = phone._news()
+        self.assertEqual([line for line in news if "→" in line], [f"alice → bob: a{number}" for number in range(40)])
+        self.assertEqual([line for line in news if "→" not in line], [f"bob: b{number}" for number in range(40)])
+        alice.sees()
+        bob.sees()
+
+    def test_one_of_two_devices_of_the_recipient(self) -> None:
+        alice, bob, phone = self.two_and_a_phone()
+        self.net.database_goes_away()
+        for number in range(10):
+            bob.sends("alice", f"{number}")
+            alice.sees(f"bob: {number}")
+        self.assertEqual(bob.vault.waiting(), 10)
+        self.net.database_comes_back()
+        self.net.passes(seconds=30)
+        self.assertEqual(bob.vault.waiting(), 0)
+        phone.comes_back()
+        phone.sees(*(f"bob: {number}" for number in range(10)))
+
+    def test_several_conversations_and_somebody_who_is_offline(self) -> None:
+        """Carol is offline, and so is alice's phone: neither holds up what bob and alice say, and the phone has each
+        conversation in order."""
+        alice, bob, phone = self.two_and_a_phone()
+        carol = self.net.person("carol")
+        alice.sends("carol", "before")
+        carol.sees("alice: before")
+        carol.goes_offline()
+        self.net.database_goes_away()
+        for number in range(20):
+            alice.sends("carol", f"{number}")
+            alice.sends("bob", f"{number}")
+            bob.sees(f"alice: {number}")
+            self.net.passes(seconds=number % 3)
+        self.assertEqual(alice.vault.waiting(), 40)
+        self.net.database_comes_back()
+        self.net.passes(minutes=1)
+        self.assertEqual(alice.vault.waiting(), 0)
+        carol.comes_back()
+        carol.sees(*(f"alice: {number}" for number in range(20)))
+        phone.comes_back()
+        self.net.passes(seconds=10)
+        news = phone._news()
+        for to in ("bob", "carol"):
+            copies = [line for line in news if line.startswith(f"alice → {to}: ")]
+            self.assertEqual(
+                copies, [f"alice → {to}: {n}" for n in (*(["before"] if to == "carol" else []), *range(20))]
+            )
+        bob.sees()
+
+    def test_the_program_is_started_again_meanwhile(self) -> None:
+        """Who has a message is written down: it goes to the others only, and still in order."""
+        alice, bob, phone = self.two_and_a_phone()
+        self.net.database_goes_away()
+        for number in range(5):
+            alice.sends("bob", f"{number}")
+            bob.sees(f"alice: {number}")
+        alice.goes_offline()
+        self.net.passes(minutes=1)
+        alice.comes_back(at=alice.service)
+        alice.sends("bob", "5")
+        bob.sees("alice: 5")
+        self.net.passes(minutes=1)
+        self.net.database_comes_back()
+        self.net.passes(minutes=1)
+        self.assertEqual(alice.vault.waiting(), 0)
+        phone.comes_back()
+        self.net.passes(seconds=10)
+        phone.sees(*(f"alice → bob: {number}" for number in range(6)))
+        bob.sees()
+
+    def test_a_commit_that_hangs(self) -> None:
+        """Until its deadline nobody knows; bob reads on all the same."""
+        alice, bob, phone = self.two_and_a_phone()
+        self.net.store.held = True
+        for number in range(10):
+            alice.sends("bob", f"{number}")
+            bob.sees(f"alice: {number}")
+        self.net.database_goes_away()
+        self.net.store.release()
+        alice.sends("bob", "10")
+        bob.sees("alice: 10")
+        self.net.database_comes_back()
+        self.net.passes(seconds=30)
+        self.assertEqual(alice.vault.waiting(), 0)
+        phone.comes_back()
+        phone.sees(*(f"alice → bob: {number}" for number in range(11)))
+
+    def test_nothing_is_asked_of_the_database_for_people_who_are_online(self) -> None:
+        net = self.network(sends_per_second=1000.0, sends_burst=1000)
+        alice, bob = net.person("alice"), net.person("bob")
+        alice.sends("bob", "before")
+        bob.sees("alice: before")
+        net.passes(seconds=3)
+        before = Counter(net.store.calls)
+        for number in range(50):
+            alice.sends("bob", f"{number}")
+            bob.sees(f"alice: {number}")
+        self.assertEqual(net.store.calls - before, Counter())
+
+    def test_who_logs_in_meanwhile_speaks_and_hears_later(self) -> None:
+        """docs/decisions/no-offers-before-the-mailbox.md."""
+        alice, bob = self.net.person("alice"), self.net.person("bob")
+        alice.sends("bob", "before")
+        bob.sees("alice: before")
+        bob.goes_offline()
+        alice.sends("bob", "1")
+        self.net.database_goes_away()
+        bob.comes_back(at=bob.service)
+        self.assertTrue(bob.is_online)
+        for number in range(2, 6):
+            late = alice.sends("bob", f"{number}")
+            bob.sends("alice", f"{number}")
+            alice.sees(f"bob: {number}")
+            self.net.passes(seconds=4)
+        bob.sees()
+        self.assertEqual(alice.state_of(late), "waiting")
+        self.net.database_comes_back()
+        self.net.passes(seconds=10)
+        bob.sees(*(f"alice: {number}" for number in range(1, 6)))
+        self.assertEqual((alice.vault.waiting(), bob.vault.waiting()), (0, 0))
+        stored = self.net.stored
+        alice.sends("bob", "live again")
+        bob.sees("alice: live again")
+        self.assertEqual(self.net.stored, stored)

@@ -1,6 +1,6 @@
 # What a newcomer types is `make run`; `make help` says the rest. Everything goes into .venv and $FASTCHAT_HOME (var/).
 
-.PHONY: help run test check bench soak lock clean
+.PHONY: help run test fuzz check bench soak lock clean
 .DEFAULT_GOAL := help
 
 FASTCHAT_HOME ?= var
@@ -18,6 +18,7 @@ DEVELOPMENT := .venv/.development
 help:
 	@echo 'make run     start the network: PostgreSQL, balancer and chat services, until Ctrl-C'
 	@echo 'make test    all tests, on a PostgreSQL of their own'
+	@echo 'make fuzz    whatever others may say, in any order, for FUZZ_SECONDS (120) each; TARGET=, SEED='
 	@echo 'make check   ruff, mypy and the floors (import-linter)'
 	@echo 'make bench   what the server costs under load: one table, in under 3 minutes'
 	@echo 'make soak    a steady load for SOAK_SECONDS (30 minutes): what grows that should not?'
@@ -29,6 +30,11 @@ run: $(RUNTIME)
 
 test: $(DEVELOPMENT)
 	$(BIN)/trial --force-gc --random=0 tests
+
+FUZZ_SECONDS ?= 120
+
+fuzz: $(DEVELOPMENT)
+	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(if $(SEED),--seed $(SEED)) $(TARGET)
 
 check: $(DEVELOPMENT)
 	$(BIN)/ruff check .

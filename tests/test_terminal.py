@@ -361,7 +361,7 @@ class TalkTests(SynchronousTestCase):
         self.tell(Connected("chat-1", 3))
         self.printed()
         self.tell(self.come("carol", "1", 1), self.come("carol", "2", 2), MailboxProgress(2, 3))
-        self.assertIn("receiving 2 of 3", self.status())
+        self.assertIn("receiving 3 messages: 2 (66 %)", self.status())
         self.tell(self.come("dave", "3"), MailboxProgress(3, 3))
         self.assertEqual(self.printed(), ["While you were away: carol 2, dave 1"])
         self.assertIn("unread: dave 1, carol 2", self.status())

@@ -59,8 +59,8 @@ class Moving(msgspec.Struct, frozen=True, tag_field="event", tag="moving"):
 
 
 class MailboxProgress(msgspec.Struct, frozen=True, tag_field="event", tag="progress"):
-    """`done` of `total` messages that had been waiting are here. `done` = `total` ends it, also when fewer have come than
-    were announced: some of them had been received already."""
+    """`done` of `total` messages that had been waiting are here. `done` = `total` ends it, also when fewer have come
+    than were announced: some of them had been received already."""
 
     done: int
     total: int

@@ -197,9 +197,16 @@ class Vault:
 
     def conversations(self) -> list[Conversation]:
         """Those with any message, the newest first."""
+        # From name to name and to each one's newest message, by index: it is asked for after everything that comes.
         rows = self.execute(
-            "SELECT conversation, SUM(read = 0 AND own = 0), MAX(at) FROM messages"
-            " GROUP BY conversation ORDER BY MAX(seq) DESC"
+            "WITH RECURSIVE names (name) AS (SELECT MIN(conversation) FROM messages UNION ALL"
+            " SELECT (SELECT MIN(conversation) FROM messages WHERE conversation > name) FROM names"
+            " WHERE name IS NOT NULL)"
+            " SELECT newest.conversation, (SELECT COUNT(*) FROM messages AS new"
+            " WHERE new.conversation = name AND new.read = 0 AND new.own = 0), newest.at"
+            " FROM names JOIN messages AS newest"
+            " ON newest.seq = (SELECT MAX(seq) FROM messages AS every WHERE every.conversation = name)"
+            " ORDER BY newest.seq DESC"
         )
         return [Conversation(*row) for row in rows]
 

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Sequence
 from datetime import datetime
 
-from fastchat_client.events import LogAlarm, RootChanged, State
+from fastchat_client.events import LogAlarm, MailboxProgress, RootChanged, State
 from fastchat_client.terminal.text import Look, clean, clean_line, clock
 from fastchat_client.unreadable import in_words
 from fastchat_client.vault import Contact, Conversation, HistoryItem
@@ -46,6 +46,12 @@ PREVIEW = 60
 
 def plain(line: Line) -> str:
     return "".join(text for _, text in line)
+
+
+def receiving(progress: MailboxProgress) -> str:
+    """How much of what had been waiting is here."""
+    done, total = progress.done, progress.total
+    return f"receiving {total:,} messages: {done:,} ({100 * done // total} %)"
 
 
 def _named(user: str) -> tuple[str, str]:

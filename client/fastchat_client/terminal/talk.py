@@ -33,8 +33,8 @@ from fastchat_client.events import (
 )
 from fastchat_client.terminal import render
 from fastchat_client.terminal.interfaces import Mouth, Screen
-from fastchat_client.terminal.render import Line
 from fastchat_client.terminal.progress import Progress
+from fastchat_client.terminal.render import Line
 from fastchat_client.terminal.text import Look, clean_line
 from fastchat_client.vault import Conversation
 

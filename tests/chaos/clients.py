@@ -107,8 +107,7 @@ class Client:
         self.seen = set(db.execute("SELECT device, n FROM seen").fetchall())
         self.held = set(db.execute("SELECT device, n FROM held").fetchall())
         self.asked = set(db.execute("SELECT device, n FROM retries").fetchall())
-        for pragma in ("quick_check", "cipher_integrity_check"):
-            self.damage += [str(row[0]) for row in db.execute(f"PRAGMA {pragma}") if row[0] != "ok"]
+        self.damage += [str(row[0]) for row in db.execute("PRAGMA quick_check") if row[0] != "ok"]
 
 
 def _journal(path: Path) -> list[dict[str, Any]]:

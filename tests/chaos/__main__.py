@@ -25,7 +25,7 @@ from tests.chaos.mutants import MUTANTS
 CLEAN, LIES, STRANGE = 0, 1, 2
 
 
-MUTANT_SECONDS, MUTANT_PATIENCE, MUTANT_CLIENTS, MUTANT_EVERY = 45.0, 60.0, 20, 1.0
+MUTANT_SECONDS, MUTANT_ROUND, MUTANT_PATIENCE, MUTANT_CLIENTS, MUTANT_EVERY = 90.0, 20.0, 60.0, 20, 1.0
 TRIES = 3
 """Runs of one mutant, each with another seed, before it has survived."""
 NEEDED_WEIGHT = 6
@@ -36,6 +36,7 @@ def main() -> None:
     arguments = _arguments()
     options = Options(
         seconds=arguments.seconds,
+        round_seconds=arguments.round,
         seed=arguments.seed,
         clients=arguments.clients,
         every=arguments.every,
@@ -93,6 +94,7 @@ async def _run(reactor: Any, options: Options) -> Verdict:
 def _mutant_options(mutant: str, seed: int) -> Options:
     return Options(
         seconds=MUTANT_SECONDS,
+        round_seconds=MUTANT_ROUND,
         seed=seed,
         clients=MUTANT_CLIENTS,
         every=MUTANT_EVERY,
@@ -151,13 +153,14 @@ def _command(options: Options) -> str:
     mutant = f" --mutant {options.mutant}" if options.mutant else ""
     return (
         f"python -m tests.chaos --seconds {options.seconds:g} --seed {options.seed} --clients {options.clients} "
-        f"--every {options.every:g}{mutant}"
+        f"--every {options.every:g} --round {options.round_seconds:g}{mutant}"
     )
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Faults upon a real network.")
     parser.add_argument("--seconds", type=float, default=Options.seconds, help="how long faults happen")
+    parser.add_argument("--round", type=float, default=Options.round_seconds, help="seconds between two checks")
     parser.add_argument("--seed", type=int, default=SystemRandom().randrange(1_000_000))
     parser.add_argument("--clients", type=int, default=Options.clients)
     parser.add_argument("--every", type=float, default=Options.every, help="seconds between two faults")

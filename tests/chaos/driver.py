@@ -34,17 +34,19 @@ JOIN_SECONDS = 120.0
 RECOVER_SECONDS, WORKING_SECONDS = 20.0, 3.0
 """After the network or its database was away: until people are there, at most, and then without another such fault."""
 AWAY_SHARE = 0.15
-"""Of the clients: they are not there for most of the run."""
+"""Of the clients: they are not there for most of a round."""
 AWAY_FROM, AWAY_UNTIL = 0.05, 0.8
-"""Of the run's seconds."""
+"""Of a round's seconds."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """`seconds`: how long faults happen. `every`: seconds between two of them, on average. `patience`: seconds for
+    """`seconds`: how long faults happen, all rounds together; after each everything is mended and the history checked,
+    and a run that is not clean ends there. `every`: seconds between two faults, on average. `patience`: seconds for
     everything to arrive once they are over. `weights`: of faults, by name, other than the table's."""
 
     seconds: float = 60.0
+    round_seconds: float = 60.0
     seed: int = 1
     clients: int = 40
     per_worker: int = 5
@@ -67,7 +69,7 @@ class Verdict:
     tracebacks: Counter[str] = field(default_factory=Counter)
     joined_seconds: float = 0.0
     quiet_seconds: float | None = None
-    """From the end of the faults until nothing was under way; None if it never came to that."""
+    """From the end of a round's faults until nothing was under way, the longest; None if it never came to that."""
 
     @property
     def clean(self) -> bool:
@@ -133,22 +135,20 @@ class Chaos:
         await gatherResults(
             [Deferred.fromCoroutine(worker.start()) for worker in self.crew.workers], consumeErrors=True
         )
-        await self._until(self._all_ready, JOIN_SECONDS, "joining")
+        if not await self._until(self._all_ready, JOIN_SECONDS, "joining"):
+            raise RuntimeError(f"not all clients could join; see {self._directory}")
         self.verdict.joined_seconds = self._elapsed()
         self._say(f"{options.clients} clients have joined after {self._elapsed():.0f} s")
-        for worker in self.crew.workers:
-            worker.talk(True)
-        await self._break_things()
-        await self._mend()
-        began = self._reactor.seconds()
-        if await self._until(self._quiet, options.patience, "waiting until nothing is under way"):
-            self.verdict.quiet_seconds = self._reactor.seconds() - began
-        else:
-            await self.server.dump_mailboxes(self._directory / "mailboxes.tsv")
+        rounds = max(1, round(options.seconds / options.round_seconds))
+        plans = list(plan(options.seed, options.seconds, options.every, options.weights))
+        for number in range(rounds):
+            begin, end = (options.seconds * edge / rounds for edge in (number, number + 1))
+            await self._round(begin, end, [planned for planned in plans if begin <= planned.at < end])
+            if self.verdict.quiet_seconds is None or self.verdict.history is None or not self.verdict.history.clean:
+                await self.server.dump_mailboxes(self._directory / "mailboxes.tsv")
+                break
         await gatherResults([Deferred.fromCoroutine(worker.stop()) for worker in self.crew.workers], consumeErrors=True)
         self.verdict.history = checker.check(self._people())
-        if not self.verdict.history.clean:
-            await self.server.dump_mailboxes(self._directory / "mailboxes.tsv")
         await self.server.stop()
         self._read_logs()
         return self.verdict
@@ -203,20 +203,33 @@ class Chaos:
 
     # --- faults ------------------------------------------------------------------------------------------------------
 
-    async def _break_things(self) -> None:
-        options = self._options
+    async def _round(self, begin: float, end: float, faults: Sequence[Planned]) -> None:
+        """Talk and break things, mend them, wait until everything has arrived, and look at the history."""
+        self._over = False
+        for worker in self.crew.workers:
+            worker.talk(True)
+        await self._break_things(begin, end, faults)
+        await self._mend()
         began = self._reactor.seconds()
-        end = self._reactor.callLater(options.seconds, self._end_faults)
+        quiet = await self._until(self._quiet, self._options.patience, "waiting until nothing is under way")
+        took = self._reactor.seconds() - began
+        self.verdict.quiet_seconds = max(took, self.verdict.quiet_seconds or 0.0) if quiet else None
+        self.verdict.history = checker.check(self._people())
+        self._say(f"{self._elapsed():4.0f} s: {str(self.verdict.history).partition(chr(10))[0]}")
+
+    async def _break_things(self, begin: float, end: float, faults: Sequence[Planned]) -> None:
+        began = self._reactor.seconds()
+        over = self._reactor.callLater(end - begin, self._end_faults)
         progress = Deferred.fromCoroutine(self._tell_progress())
-        running = [Deferred.fromCoroutine(self._send_away())]
+        running = [Deferred.fromCoroutine(self._send_away(begin, end - begin))]
         try:
-            for planned in plan(options.seed, options.seconds, options.every, options.weights):
-                await self.pause(planned.at - (self._reactor.seconds() - began))
+            for planned in faults:
+                await self.pause(planned.at - begin - (self._reactor.seconds() - began))
                 running.append(Deferred.fromCoroutine(self._inject(planned)))
-            await self.pause(options.seconds)
+            await self.pause(end - begin)
         finally:
-            if end.active():
-                end.cancel()
+            if over.active():
+                over.cancel()
             self._end_faults()
         for deferred in running:
             await deferred
@@ -249,15 +262,14 @@ class Chaos:
             await self.pause(1.0)
         await self.pause(WORKING_SECONDS)
 
-    async def _send_away(self) -> None:
-        """Some of the clients, for most of the run: their mailboxes fill."""
-        options = self._options
-        random = Random(f"{options.seed} away")
+    async def _send_away(self, begin: float, seconds: float) -> None:
+        """Some of the clients, for most of the round: their mailboxes fill."""
+        random = Random(f"{self._options.seed} away {begin}")
         away = random.sample(list(self._keys), int(len(self._keys) * AWAY_SHARE))
-        await self.pause(options.seconds * AWAY_FROM)
+        await self.pause(seconds * AWAY_FROM)
         for user in away:
             self.crew.of(user).send_offline(user)
-        await self.pause(options.seconds * (AWAY_UNTIL - AWAY_FROM))
+        await self.pause(seconds * (AWAY_UNTIL - AWAY_FROM))
         for user in away:
             self.crew.of(user).bring_online(user)
 

@@ -18,7 +18,7 @@ from fastchat.errors import Unreachable
 from fastchat.protocols import wire
 from fastchat.protocols.session import BAD_FRAMES
 from fastchat_client.dial import dial
-from fastchat_client.events import Disconnected, State
+from fastchat_client.events import Disconnected, Moving, State
 from tests.support.running import Caller, Member, RunningNetwork, until
 from tests.support.visitors import OldTls, Stranger, Visitor
 
@@ -318,8 +318,9 @@ class Stopping(ServicesCase):
         await self.heard(members, "before", "meanwhile", "after")
         await self.until(lambda: all(member.states[i] == State.DELIVERED for member, i in ids))
         self.assertNotEqual(members[0].service, leaving)
-        farewells = [event for event in members[0].events if getattr(event, "code", "") == "busy"]
-        self.assertEqual([event.reason for event in farewells], ["this service stops"])  # type: ignore[union-attr]
+        moves = [event for event in members[0].events if isinstance(event, Moving)]
+        self.assertEqual([event.retry_in for event in moves], [0.0])
+        self.assertEqual([event for member in members for event in member.events if isinstance(event, Disconnected)], [])
         self.assertIn("refuses", await self.refused(self.network.running.services[number]))
         assigned = {(await Caller(self.network, f"caller{i}").place())[0].name for i in range(20)}
         self.assertEqual(len(assigned), 4)

@@ -297,9 +297,9 @@ class Connection:
             if ticks.running:
                 ticks.stop()
             self._line = None
+            self._core.closed()
             # What was heard last, an error that says why, is still the core's to judge.
             problem = self._why_closed or self._core.wants_close
-            self._core.closed()
             self._pump_soon()
         return problem or reason
 

@@ -141,6 +141,8 @@ class Core:
         """The connection is gone, and what was under way on it; the outbox is not. `wants_close` stays until the next
         one is opened."""
         self._commit()
+        if self._parts.live is not None and self._parts.live.leaving is not None:
+            self._parts.close(self._parts.live.leaving)  # the service has not waited for us to be done
         self._parts.live = None
         self._parts.outbox.disconnected()
         self._messages.clear()

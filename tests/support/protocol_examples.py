@@ -369,10 +369,11 @@ def _refusals(place: Place, device: Device) -> list[Line]:
     place.store.available = False
     usual.say(_send(5, 3, device.identity.device[::-1]))
     place.store.available = True
-    usual.session.leave(0.0, "this service stops")
     again = Connection(place)
     device.log_in(again, again.hello())
-    return lines + usual.lines[start:]
+    moment = len(again.lines)
+    again.session.leave(0.0, "this service stops")
+    return lines + usual.lines[start:] + again.lines[moment:]
 
 
 def _send(i: int, n: int, device: str) -> wire.Send:

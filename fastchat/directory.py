@@ -100,7 +100,13 @@ class Directory:
         except Busy:
             if self._newest is None:
                 raise
-        return self._known()
+        return self.known()
+
+    def known(self) -> Checkpoint:
+        """The newest checkpoint that is known, without asking. Raises `Busy` when there is none yet."""
+        if self._newest is None:
+            raise Busy("the key log has not been read yet")
+        return self._newest
 
     async def log(self, start: int) -> tuple[bytes, Checkpoint]:
         """The leaves from number `start` (from 0) on, 72 bytes each, joined, at most `LOG_PAGE`; and the checkpoint of
@@ -112,7 +118,7 @@ class Directory:
         page = start // LOG_PAGE
         if page >= len(self._pages):
             await self._up_to_date()
-        end = self._pages[page] if page < len(self._pages) else self._known()
+        end = self._pages[page] if page < len(self._pages) else self.known()
         count = end.size - start
         if count < 0:
             raise RequestError(f"the key log has {end.size} leaves, none from {start} on")
@@ -120,11 +126,6 @@ class Directory:
         if len(leaves) != count:
             raise Internal("the key log in the store is shorter than it was")
         return b"".join(leaves), end
-
-    def _known(self) -> Checkpoint:
-        if self._newest is None:
-            raise Busy("the key log has not been read yet")
-        return self._newest
 
     def _up_to_date(self) -> Deferred[None]:
         """Fires when every leaf that is committed by now is in the frontier.

@@ -22,9 +22,12 @@ class OperationsTest(TestCase):
     async def setUp(self) -> None:  # type: ignore[override]
         self.reactor: Reactor = reactor
         self.now = WELL
-        self.service = OperationsService(lambda: self.now, 0, self.reactor)
+        self.service = OperationsService(self.status, 0, self.reactor)
         self.port = self.service.listen()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.service.close()))
+
+    async def status(self) -> Status:
+        return self.now
 
     async def ask(self, method: bytes, path: str) -> tuple[IResponse, bytes]:
         response = await Agent(self.reactor).request(method, f"http://127.0.0.1:{self.port}{path}".encode())

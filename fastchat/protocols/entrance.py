@@ -5,9 +5,10 @@ session's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -33,6 +34,11 @@ from fastchat.store import Device
 
 if TYPE_CHECKING:
     from fastchat.protocols.session import Service
+
+DATABASE_SHARE = 0.25
+"""Of the time that a login may take, for one question to the database. There are two at most."""
+
+T = TypeVar("T")
 
 
 class Entrance:
@@ -72,7 +78,7 @@ class Entrance:
 
     async def register(self, request: Register) -> Registered:
         """Raises what `Accounts.register` does."""
-        await self._service.accounts.register(request)
+        await self._in_time(self._service.accounts.register(request))
         return Registered(re=request.id)
 
     @property
@@ -88,7 +94,7 @@ class Entrance:
         return await self._scram_final(self._scram, request)
 
     async def _scram_first(self, scram: ScramExchange, request: ScramRequest) -> ScramAnswer:
-        answer = await scram.first(request.message)
+        answer = await self._in_time(scram.first(request.message))
         # Waited for before the password is looked at, right or wrong: see LoginFailures.
         await self._wait(self._service.failures.delay(scram.user, self._address))
         return ScramAnswer(re=request.id, message=answer)
@@ -99,32 +105,47 @@ class Entrance:
         except LoginFailed:
             self._service.failures.failed(scram.user, self._address)
             raise
-        accounts = await self._service.directory.keys((self.user,), claim=False)
+        accounts = await self._in_time(self._service.directory.keys((self.user,), claim=False))
         return ScramAnswer(re=request.id, message=answer, links=tuple(link for one in accounts for link in one.links))
 
     async def add_device(self, request: AddDevice) -> Added:
         """Of the account whose password was proven. Raises what `Accounts.add_device` does."""
-        await self._service.accounts.add_device(self.user, request)
+        await self._in_time(self._service.accounts.add_device(self.user, request))
         return Added(re=request.id)
 
     async def login(self, request: Login) -> Ready:
         """Raises `LoginFailed`; `Busy` if nothing is known of the device while the database is away."""
         service = self._service
         try:
-            device = await service.accounts.check_login(request, self._binding().exporter, self._challenge)
+            device = await self._in_time(
+                service.accounts.check_login(request, self._binding().exporter, self._challenge)
+            )
         except LoginFailed:
             service.failures.failed(request.user, self._address)
             await self._wait(service.failures.delay(request.user, self._address))
             raise
         self.device, self.user = device, device.user
-        mailbox = one_time_keys = None
         try:
-            mailbox = await service.delivery.waiting(device.device)
-            one_time_keys = await service.directory.one_time_keys(device.device)
+            return await self._in_time(self._ready(request.id, device))
         except Busy:
             self.log.debug("{user} logs in while the database is away", user=self.user)
-        checkpoint = await service.directory.checkpoint()
-        return Ready(re=request.id, mailbox=mailbox, one_time_keys=one_time_keys, checkpoint=checkpoint)
+            return Ready(re=request.id, mailbox=None, one_time_keys=None, checkpoint=service.directory.known())
+
+    async def _ready(self, re: int, device: Device) -> Ready:
+        mailbox = await self._service.delivery.waiting(device.device)
+        one_time_keys = await self._service.directory.one_time_keys(device.device)
+        checkpoint = await self._service.directory.checkpoint()
+        return Ready(re=re, mailbox=mailbox, one_time_keys=one_time_keys, checkpoint=checkpoint)
+
+    async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` comes to, or `Busy`: a database that hangs must not use up the time that there is for the login.
+        What was begun is not stopped."""
+        deferred = Deferred.fromCoroutine(work)
+        deferred.addTimeout(self._service.limits.login_seconds * DATABASE_SHARE, self._service.reactor)
+        try:
+            return await deferred
+        except TimeoutError:
+            raise Busy("The database is too slow.") from None
 
     async def _wait(self, seconds: float) -> None:
         if seconds > 0:

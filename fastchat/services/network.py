@@ -34,6 +34,7 @@ from fastchat.services import Reactor, postgres
 from fastchat.services.balancer import BalancerService
 from fastchat.services.certificate import Secrets, open_secrets, write_invite
 from fastchat.services.chat import ChatService
+from fastchat.services.doorway import Doorway
 from fastchat.services.node import Node
 from fastchat.services.operations import OperationsService, Status
 from fastchat.services.postgres import EmbeddedPostgres
@@ -55,6 +56,8 @@ AWAY_SECONDS = 2.0
 SETTLE_SECONDS = 5.0
 """In a rolling restart, the most that is waited for clients to be elsewhere, before the next service is drained."""
 LOOK_SECONDS = 0.1
+ANSWER_SECONDS = 2.0
+"""How long the database may take to answer before it counts as away, for those who watch over the network."""
 OPEN_FILES = 1 << 20
 OTHER_FILES = 200
 """Kept for what is no client's connection, such as the database, and for those that are told why they are refused."""
@@ -103,6 +106,7 @@ def build(config: Config, secrets: Secrets, store: Store, reactor: Reactor) -> t
             total=_connections(limits.connections),
         ),
         turn=Turn(reactor),
+        doorway=Doorway(reactor),
     )
     numbers = range(1, config.services + 1)
     return node, [ChatService(f"chat-{number}", config.service_port(number), node) for number in numbers]
@@ -178,7 +182,7 @@ class NetworkService(Service):
         balancer = BalancerService(config.port, self._node)
         balancer_port = balancer.listen()
         self._stops.append(_Stop("balancer", balancer.close, CLOSE_SECONDS))
-        operations = OperationsService(self.status, config.operations_port, self._reactor)
+        operations = OperationsService(self.current_status, config.operations_port, self._reactor)
         operations_port = operations.listen()
         self._stops.append(_Stop("operations", operations.close, CLOSE_SECONDS))
         link = str(Invite(config.advertised_host, balancer_port, secrets.pin, secrets.log_public, secrets.token))
@@ -251,9 +255,13 @@ class NetworkService(Service):
 
     # --- what it is doing ----------------------------------------------------------------------------------------
 
-    def status(self) -> Status:
-        """For the operations page."""
-        up = self._store is not None and self._store.available
+    async def current_status(self) -> Status:
+        """For the operations page, within `ANSWER_SECONDS`: a database that hangs is found out by asking it."""
+        return self.status(self._store is not None and await self._store.answers(ANSWER_SECONDS))
+
+    def status(self, answers: bool = True) -> Status:
+        """What is known. `answers`: the database does, as far as is known."""
+        up = answers and self._store is not None and self._store.available
         services = tuple(chat.status() for chat in self.chats)
         problems = () if up else ("the database does not answer",)
         return Status(self._config.strategy, "up" if up else "away", services, problems)

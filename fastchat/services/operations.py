@@ -6,15 +6,17 @@ about anybody.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.tcp import Port
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.http import Request as HttpRequest
 from twisted.web.resource import Resource
-from twisted.web.server import Request, Site
+from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from fastchat.services import Reactor
 from fastchat.services.ports import LOOPBACK, take_port
@@ -48,10 +50,14 @@ class Status(msgspec.Struct, frozen=True):
     """What keeps it from doing all its work, each a line for a person; none: healthy."""
 
 
+Now = Callable[[], Coroutine[Any, Any, Status]]
+"""Finds out what is the case. It must come to an end soon: whoever asks has a deadline, too."""
+
+
 class OperationsService:
     """The listener; `port` 0 takes any free one."""
 
-    def __init__(self, status: Callable[[], Status], port: int, reactor: Reactor) -> None:
+    def __init__(self, status: Now, port: int, reactor: Reactor) -> None:
         self._site = Site(_root(status))  # type: ignore[no-untyped-call]
         self._site.displayTracebacks = False
         # A line per question would only bury the log: a supervisor asks every few seconds.
@@ -75,7 +81,7 @@ def _no_access_log(request: HttpRequest) -> None:
     """Say nothing."""
 
 
-def _root(status: Callable[[], Status]) -> Resource:
+def _root(status: Now) -> Resource:
     root = Resource()  # type: ignore[no-untyped-call]
     root.putChild(b"healthz", _Health(status))
     root.putChild(b"status", _Status(status))
@@ -86,8 +92,9 @@ class _Page(Resource):
     """GET and HEAD; every other method is answered with 405."""
 
     isLeaf = False
+    log = Logger()
 
-    def __init__(self, status: Callable[[], Status]) -> None:
+    def __init__(self, status: Now) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._now = status
 
@@ -98,17 +105,37 @@ class _Page(Resource):
         request.setHeader(b"allow", b"GET, HEAD")  # type: ignore[no-untyped-call]
         return b""
 
+    def render_GET(self, request: Request) -> int:
+        gone: list[Failure] = []
+        request.notifyFinish().addErrback(gone.append)
+
+        def shown(status: Status) -> None:
+            if not gone:
+                request.write(self.page(request, status))  # type: ignore[no-untyped-call]
+                request.finish()  # type: ignore[no-untyped-call]
+
+        def failed(failure: Failure) -> None:
+            self.log.failure("the status cannot be told", failure)
+            if not gone:
+                request.setResponseCode(500)
+                request.finish()  # type: ignore[no-untyped-call]
+
+        Deferred.fromCoroutine(self._now()).addCallback(shown).addErrback(failed)
+        return NOT_DONE_YET
+
+    def page(self, request: Request, status: Status) -> bytes:
+        raise NotImplementedError
+
 
 class _Health(_Page):
-    def render_GET(self, request: Request) -> bytes:
+    def page(self, request: Request, status: Status) -> bytes:
         request.setHeader(b"content-type", b"text/plain; charset=utf-8")  # type: ignore[no-untyped-call]
-        problems = self._now().problems
-        if problems:
+        if status.problems:
             request.setResponseCode(503)
-        return ("\n".join(problems or ("ok",)) + "\n").encode()
+        return ("\n".join(status.problems or ("ok",)) + "\n").encode()
 
 
 class _Status(_Page):
-    def render_GET(self, request: Request) -> bytes:
+    def page(self, request: Request, status: Status) -> bytes:
         request.setHeader(b"content-type", b"application/json")  # type: ignore[no-untyped-call]
-        return msgspec.json.format(msgspec.json.encode(self._now())) + b"\n"
+        return msgspec.json.format(msgspec.json.encode(status)) + b"\n"

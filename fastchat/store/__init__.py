@@ -84,6 +84,9 @@ class Store(Protocol):
     async def close(self) -> None:
         """Finish what is under way and release every connection."""
 
+    async def answers(self, seconds: float) -> bool:
+        """Whether the database answers within `seconds`, on every way that there is to it. Never raises."""
+
     @property
     def available(self) -> bool:
         """Whether the last use of the database succeeded; for `/status` and `/healthz`."""

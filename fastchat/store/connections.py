@@ -26,7 +26,7 @@ from txpostgres import txpostgres  # type: ignore[import-untyped]
 from fastchat.errors import Busy
 from fastchat.store.queries import query
 
-_BEGIN, _COMMIT, _ROLLBACK = query("begin"), query("commit"), query("rollback")
+_ASK, _BEGIN, _COMMIT, _ROLLBACK = query("ask"), query("begin"), query("commit"), query("rollback")
 
 DATABASE_AWAY = (psycopg2.OperationalError, psycopg2.InterfaceError, ConnectionClosed, CancelledError)
 """What a query fails with when its connection, its time or its server is gone. Ask again. (`CancelledError` is what
@@ -106,6 +106,10 @@ class Session:
         await self.run(_COMMIT)
 
 
+async def _ask(session: Session) -> None:
+    await session.run(_ASK)
+
+
 class Pool:
     """`size` connections with the same options, lent in the order of asking.
 
@@ -147,6 +151,7 @@ class Pool:
         self._missing = 0
         self._waiting: deque[Deferred[_Connection]] = deque()
         self._drained: Deferred[None] | None = None
+        self._askers: list[Deferred[bool]] = []
         self._open = False
 
     @property
@@ -195,6 +200,25 @@ class Pool:
 
         Deferred.fromCoroutine(self._serve(work)).addBoth(hand_over)
         return await answer
+
+    async def answers(self, seconds: float) -> bool:
+        """Whether a query is answered within `seconds`. Who asks while another asks waits for the same answer, so a
+        database that hangs is not asked any more by many who want to know whether it does."""
+        waiter: Deferred[bool] = Deferred()
+        self._askers.append(waiter)
+        if len(self._askers) == 1:
+            Deferred.fromCoroutine(self.run(_ask)).addBoth(self._answered)
+        waiter.addTimeout(seconds, self._reactor)
+        try:
+            return await waiter
+        except TimeoutError:
+            return False
+
+    def _answered(self, result: Failure | None) -> None:
+        askers, self._askers = self._askers, []
+        for waiter in askers:
+            # Twisted lets one result pass unheard after a timeout.
+            waiter.callback(not isinstance(result, Failure))
 
     async def _serve(self, work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
         until = self._reactor.seconds() + self._statement_seconds

@@ -132,6 +132,9 @@ class MemoryStore:
     async def close(self) -> None:
         """Nothing is held."""
 
+    async def answers(self, seconds: float) -> bool:
+        return self.available
+
     # --- accounts and devices --------------------------------------------------------------------------------
 
     async def register(

@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg2
 from psycopg2.extensions import parse_dsn
+from twisted.internet.defer import Deferred, gatherResults
 
 from fastchat.config import Config
 from fastchat.errors import (
@@ -102,6 +103,10 @@ class PostgresStore:
     async def close(self) -> None:
         for pool in self._pools:
             await pool.close()
+
+    async def answers(self, seconds: float) -> bool:
+        found = await gatherResults([Deferred.fromCoroutine(pool.answers(seconds)) for pool in self._pools])
+        return self.available and all(found)
 
     @property
     def available(self) -> bool:

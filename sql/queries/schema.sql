@@ -9,6 +9,9 @@ commit;
 -- name: rollback
 rollback;
 
+-- name: ask
+select 1;
+
 -- name: lock_schema
 -- One process at a time brings a database up to date; the lock goes with the connection. The number is ours by chance.
 select pg_advisory_lock(7205759403792793);

@@ -32,6 +32,7 @@ from fastchat_client.events import (
     MessageReceived,
     MessageState,
     MessageUnreadable,
+    Moving,
     Notice,
     RootChanged,
     State,
@@ -39,6 +40,7 @@ from fastchat_client.events import (
 )
 from fastchat_client.terminal import render
 from fastchat_client.terminal.plain import LONGEST_LINE, LineReader, PlainScreen
+from fastchat_client.terminal.progress import LINE_EVERY
 from fastchat_client.terminal.prompt import PromptScreen
 from fastchat_client.terminal.render import Line
 from fastchat_client.terminal.talk import HOLD_SECONDS, LIVE_LINES, Talk
@@ -366,6 +368,33 @@ class TalkTests(SynchronousTestCase):
         self.assertEqual(self.printed(), ["While you were away: carol 2, dave 1"])
         self.assertIn("unread: dave 1, carol 2", self.status())
 
+    def test_a_plain_screen_says_how_far_it_is_now_and_then(self) -> None:
+        self.begin(Paper(live=False))
+        self.tell(Connected("chat-1", 10_000))
+        self.printed()
+        for done in range(1000, 10_000, 1000):
+            self.tell(MailboxProgress(done, 10_000))
+            self.clock.advance(LINE_EVERY / 2)
+        self.assertEqual(self.printed()[1], "receiving 10,000 messages: 5,000 (50 %)")
+        self.tell(self.come("carol", "hi"), MailboxProgress(10_000, 10_000))
+        self.assertEqual(self.printed(), ["received 10,000 messages", "While you were away: carol 1"])
+        self.assertNotIn("receiving", self.status())
+
+    def test_a_lost_connection_ends_the_receiving(self) -> None:
+        self.tell(Connected("chat-1", 10_000), MailboxProgress(64, 10_000))
+        self.assertIn("receiving 10,000 messages: 64 (0 %)", self.status())
+        self.tell(Disconnected("unreachable", "gone", 3.0))
+        self.assertNotIn("receiving", self.status())
+
+    def test_what_comes_at_once_into_the_open_conversation_is_marked_at_once(self) -> None:
+        self.talk.typed("/msg carol")
+        self.messenger.done.clear()
+        self.tell(*(self.come("carol", str(number), number) for number in range(64)))
+        self.assertEqual([done for done in self.messenger.done if done[0] == "read"], [("read", "carol")])
+        self.messenger.done.clear()
+        self.tell(self.come("dave", "hi"))
+        self.assertEqual(self.messenger.done, [])
+
     def test_being_offline_is_said_once_and_counted_down(self) -> None:
         self.tell(Connecting("x"), Disconnected("unreachable", "nobody there", 30.0))
         self.assertEqual(len(self.printed()), 1)
@@ -377,6 +406,26 @@ class TalkTests(SynchronousTestCase):
         self.tell(Connected("chat-2", 0))
         self.assertEqual(self.printed(), ["connected to chat-2"])
         self.assertIn("chat-2", self.status())
+
+    def test_moving_to_another_service_is_a_word_in_the_status_line(self) -> None:
+        for live in (True, False):
+            self.begin(Paper(live))
+            self.tell(Connected("chat-1", 0))
+            self.printed()
+            self.tell(Moving(2.0), Connecting("x"), Moving(4.0), Connecting("x"))
+            self.assertIn("moving to another service", self.status())
+            self.tell(Connected("chat-2", 0))
+            self.assertIn("chat-2", self.status())
+            self.assertEqual(self.printed(), [], "nobody is interrupted by it")
+
+    def test_a_move_that_takes_too_long_is_said_like_any_absence(self) -> None:
+        self.tell(Connected("chat-1", 0), Moving(2.0), Connecting("x"))
+        self.assertEqual(self.printed(), [])
+        self.tell(Disconnected("unreachable", "nobody there", 30.0))
+        self.assertIn("nobody there", self.printed()[0])
+        self.assertIn("next try in 30 s", self.status())
+        self.tell(Connected("chat-2", 0))
+        self.assertEqual(self.printed(), ["connected to chat-2"])
 
     def test_the_end_of_all_trying_is_said(self) -> None:
         self.tell(Disconnected("replaced", "This device has logged in elsewhere", None))

@@ -8,6 +8,7 @@ sent was not accepted. Afterwards, on an honest network, the same vault goes on.
 
 from __future__ import annotations
 
+from collections import deque
 from functools import cache
 from typing import Any
 
@@ -102,9 +103,9 @@ class World:
         self._look()
 
     @property
-    def _heard(self) -> Any:
-        assert self._enemy is not None
-        return self._enemy.heard
+    def _heard(self) -> deque[bytes]:
+        """What the honest server has said and is on its way."""
+        return deque() if self._enemy is None else self._enemy.heard
 
     def _hear(self, message: ServerMessage) -> None:
         """As bytes: what a decoder refuses does not get this far, and ends the connection."""

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from tests.fuzz import balancer, client, line, parsers, session
+from tests.fuzz import balancer, client, connection, line, parsers, session
 from tests.fuzz.watching import Target
 
-TARGETS: tuple[Target, ...] = (*line.TARGETS, *session.TARGETS, *balancer.TARGETS, *client.TARGETS, *parsers.TARGETS)
+TARGETS: tuple[Target, ...] = (
+    *line.TARGETS,
+    *session.TARGETS,
+    *balancer.TARGETS,
+    *client.TARGETS,
+    *connection.TARGETS,
+    *parsers.TARGETS,
+)

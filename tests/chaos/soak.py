@@ -108,6 +108,13 @@ class Soaked:
         found.append(("bytes of vaults for a message", f"{a:.0f}", f"{b:.0f}", b > a * VAULT_RATIO))
         return found
 
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        if self.history is None or not self.history.clean or self.notes:
+            return STRANGE
+        return GROWS if any(is_too_much for *_, is_too_much in self.growth()) else CLEAN
+
     def _quarter(self, number: int) -> Sequence[Sample]:
         """The samples of a quarter of the run, from 1."""
         size = len(self.samples) // 4
@@ -161,11 +168,14 @@ class Soak:
         return self.result
 
     async def stop(self) -> None:
-        """Nothing is left running, and nothing on the disk."""
+        """Nothing is left running; of a run that found nothing, nothing on the disk either."""
         ends = [Deferred.fromCoroutine(worker.kill()) for worker in self._crew.workers]
         ends.append(Deferred.fromCoroutine(self._server.kill()))
         await DeferredList(ends, consumeErrors=True)
         await self._server.left_behind()
+        if self.result.code != CLEAN:
+            self._say(f"everything is kept in {self._directory}")
+            return
         postgres = self._directory / "home" / "postgres"
         if postgres.is_symlink():
             shutil.rmtree(postgres.resolve(), ignore_errors=True)
@@ -286,21 +296,15 @@ def _mib(size: float) -> str:
     return f"{size / 2**20:.1f} MiB"
 
 
-def show(result: Soaked) -> int:
-    """The table; answers the exit code."""
+def show(result: Soaked) -> None:
     console = Console(highlight=False, soft_wrap=True)
     table = Table("", "second quarter", "last quarter", "", title="soak")
-    grows = False
     for name, middle, end, is_too_much in result.growth():
-        grows = grows or is_too_much
         table.add_row(name, middle, end, "grows" if is_too_much else "")
     console.print(table)
     print(result.history)
     for what, times in result.notes.most_common():
         print(f"{times} times: {what}")
-    if result.history is None or not result.history.clean or result.notes:
-        return STRANGE
-    return GROWS if grows else CLEAN
 
 
 async def _run(reactor: Any, arguments: argparse.Namespace) -> None:
@@ -311,9 +315,9 @@ async def _run(reactor: Any, arguments: argparse.Namespace) -> None:
         result = await soak.run()
     finally:
         await soak.stop()
-    code = show(result)
-    if code:
-        raise SystemExit(code)
+    show(result)
+    if result.code:
+        raise SystemExit(result.code)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 # What a newcomer types is `make run`; `make help` says the rest. Everything goes into .venv and $FASTCHAT_HOME (var/).
 
-.PHONY: help run test fuzz check bench soak lock clean
+.PHONY: help run test chaos fuzz check bench soak lock clean
 .DEFAULT_GOAL := help
 
 FASTCHAT_HOME ?= var
@@ -18,6 +18,7 @@ DEVELOPMENT := .venv/.development
 help:
 	@echo 'make run     start the network: PostgreSQL, balancer and chat services, until Ctrl-C'
 	@echo 'make test    all tests, on a PostgreSQL of their own'
+	@echo 'make chaos   faults upon a real network for CHAOS_SECONDS (600), then every mutant; SEED='
 	@echo 'make fuzz    whatever others may say, in any order, for FUZZ_SECONDS (120) each; TARGET=, SEED='
 	@echo 'make check   ruff, mypy and the floors (import-linter)'
 	@echo 'make bench   what the server costs under load: one table, in under 3 minutes'
@@ -30,6 +31,11 @@ run: $(RUNTIME)
 
 test: $(DEVELOPMENT)
 	$(BIN)/trial --force-gc --random=0 tests
+
+CHAOS_SECONDS ?= 600
+
+chaos: $(DEVELOPMENT)
+	@$(BIN)/python -m tests.chaos --all --seconds $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED))
 
 FUZZ_SECONDS ?= 120
 

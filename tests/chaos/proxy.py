@@ -53,6 +53,11 @@ class Flow:
         self._cut: Callable[[], None] | None = None
         self._due: Any = None
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that are not passed on."""
+        return self._size
+
     def connected(self, sink: Any) -> None:
         self.sink = sink
         sink.registerProducer(self, True)
@@ -98,10 +103,10 @@ class Flow:
     def end(self) -> None:
         """The source is gone. What it said before still goes its way, unless it is held: then nobody sends it again."""
         self.source = None
-        self._ended = True
         if self.held:
             self.drop()
         else:
+            self._ended = True
             self.flush()
 
     def drop(self) -> None:

@@ -128,11 +128,7 @@ class Outbox:
         lane = self._lanes.get(device)
         if lane is None or lane.not_before > now or (lane.refused and self._under_way[device]):
             return 0
-        for n, user in lane.rest:
-            queue = self._queue(user)
-            if user not in not_to and not (queue.waiting and queue.waiting[0] < n):
-                return n
-        return 0
+        return next((n for n, user in lane.rest if user not in not_to), 0)
 
     def get(self, n: int) -> Composed | None:
         row = self._vault.execute(f"SELECT {_COLUMNS} FROM outbox WHERE n = ?", (n,)).fetchone()  # noqa: S608

@@ -20,6 +20,7 @@ from twisted.internet.task import react
 
 from tests.chaos.checker import KINDS
 from tests.chaos.driver import Chaos, Options, Verdict
+from tests.chaos.faults import FAULTS
 from tests.chaos.mutants import MUTANTS
 
 CLEAN, LIES, STRANGE = 0, 1, 2
@@ -28,8 +29,6 @@ CLEAN, LIES, STRANGE = 0, 1, 2
 MUTANT_SECONDS, MUTANT_ROUND, MUTANT_PATIENCE, MUTANT_CLIENTS, MUTANT_EVERY = 90.0, 20.0, 60.0, 20, 1.0
 TRIES = 3
 """Runs of one mutant, each with another seed, before it has survived."""
-NEEDED_WEIGHT = 6
-"""Of the faults that a mutant needs, in its run."""
 
 
 def main() -> None:
@@ -105,8 +104,10 @@ def _mutant_options(mutant: str, seed: int) -> Options:
 
 
 def _weights(mutant: str) -> dict[str, int]:
-    """What the mutant needs happens more often than in other runs."""
-    return dict.fromkeys(MUTANTS[mutant].faults, NEEDED_WEIGHT) if mutant else {}
+    """In a mutant's run, what it needs happens and nothing else: then it happens often."""
+    if not mutant:
+        return {}
+    return {fault.name: int(fault.name in MUTANTS[mutant].faults) for fault in FAULTS}
 
 
 def _caught(verdict: Verdict) -> str:

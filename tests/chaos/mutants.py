@@ -245,7 +245,7 @@ _ALL = (
         "server",
         "A batch counts as committed before PostgreSQL has written it down (synchronous_commit is off).",
         ("lost",),
-        ("kill of PostgreSQL", "kill of twistd", "people who are away"),
+        ("kill of PostgreSQL", "people who are away"),
         ((PostgresStore, "_pool", _commit_not_flushed),),
     ),
     Mutant(
@@ -301,7 +301,7 @@ _ALL = (
         "server",
         "Of a lane, only the message that was not taken is stored, and not what is unanswered before it.",
         ("out_of_order",),
-        ("clients that stop reading", "kill of clients"),
+        ("SIGSTOP of a backend", "SIGSTOP of clients", "clients that stop reading", "kill of clients"),
         ((outgoing._OnItsWay, "__call__", _spill_one),),
     ),
     Mutant(
@@ -309,7 +309,7 @@ _ALL = (
         "server",
         "After `busy` for one message, later ones of the same lane are accepted.",
         ("out_of_order",),
-        ("termination of backends", "delay", "people who are away"),
+        ("termination of backends", "SIGSTOP of a backend", "delay", "people who are away"),
         ((outgoing._Lane, "refuse", _nothing),),
     ),
     Mutant(

@@ -12,6 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from benchmarks.attackers import ATTACKS
+from benchmarks.floods import attack
 from benchmarks.measurements import ENVELOPE, SHORT, Bench, Row
 from benchmarks.server import Home, Server
 
@@ -23,6 +25,12 @@ MEASUREMENTS: dict[str, Callable[[Bench], Sequence[Row]]] = {
     "logins": lambda bench: [bench.logins(through_balancer=False), bench.logins(through_balancer=True)],
     "offline": lambda bench: [*bench.offline(SHORT), *bench.offline(ENVELOPE)],
 }
+
+FLOODS: dict[str, Callable[[Bench], Sequence[Row]]] = {
+    name: lambda bench, name=name: attack(bench, name)
+    for name in ATTACKS  # type: ignore[misc]
+}
+"""Named one by one, or all of them as `floods`; each takes a minute."""
 
 
 def main() -> None:
@@ -42,10 +50,10 @@ def main() -> None:
             rows.append(Row("second start to the link", f"{server.seconds_to_link:.2f} s"))
             _say(f"twistd is process {server.pid}")
             bench = Bench(server, options.seconds, options.runs)
-            for name in MEASUREMENTS:
+            for name, measure in (MEASUREMENTS | FLOODS).items():
                 if name in options.what:
                     _say(name)
-                    rows += MEASUREMENTS[name](bench)
+                    rows += measure(bench)
                     gc.collect()
             bench.close()
     print(_table(rows))
@@ -54,12 +62,16 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="*", default=list(MEASUREMENTS), help=", ".join(MEASUREMENTS))
+    parser.add_argument(
+        "what", nargs="*", default=list(MEASUREMENTS), help=", ".join([*MEASUREMENTS, "floods", *FLOODS])
+    )
     parser.add_argument("--seconds", type=float, default=4.0, help="of one run of a steady load (default: 4)")
     parser.add_argument("--runs", type=int, default=3, help="runs, of which the median is shown (default: 3)")
     options = parser.parse_args()
-    if unknown := set(options.what) - set(MEASUREMENTS):
-        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
+    if "floods" in options.what:
+        options.what = [*(what for what in options.what if what != "floods"), *FLOODS]
+    if unknown := set(options.what) - set(MEASUREMENTS) - set(FLOODS):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join([*MEASUREMENTS, *FLOODS])}")
     return options
 
 

@@ -88,10 +88,12 @@ class Loop:
 class Connection:
     """One TLS connection; a subclass says what is done with what comes."""
 
-    def __init__(self, loop: Loop, port: int) -> None:
+    def __init__(self, loop: Loop, port: int, source: str = "") -> None:
         self._loop = loop
         self._socket = socket.socket()
         self._socket.setblocking(False)
+        if source:
+            self._socket.bind((source, 0))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.number = self._socket.fileno()
         self._socket.connect_ex((HOST, port))
@@ -112,6 +114,10 @@ class Connection:
     def received(self, messages: list[ServerMessage]) -> None:
         """All that came in one turn."""
         raise NotImplementedError
+
+    def broken(self, why: str) -> None:
+        """The connection could not be made, or the server ended it."""
+        raise RuntimeError(why)
 
     def say(self, lines: bytes) -> None:
         """One or more lines, each with its end, in one TLS record where they fit."""
@@ -140,7 +146,8 @@ class Connection:
             if not events & select.EPOLLOUT:
                 return
             if error := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                raise RuntimeError(f"no connection: {os.strerror(error)}")
+                self.broken(f"no connection: {os.strerror(error)}")
+                return
             self._connected = True
             self._loop.wants(self, write=False)
             self._shake_hands()
@@ -155,8 +162,11 @@ class Connection:
             data = self._socket.recv(CHUNK)
         except BlockingIOError:
             return
+        except ConnectionResetError:
+            data = b""
         if not data:
-            raise RuntimeError("the server closed a connection")
+            self.broken("the server closed a connection")
+            return
         self._tls.bio_write(data)
         if not self._secure:
             self._shake_hands()
@@ -196,8 +206,9 @@ class Connection:
             sent = self._socket.send(self._out)
         except BlockingIOError:
             sent = 0
-        except BrokenPipeError:
-            raise RuntimeError("the server closed a connection") from None
+        except (BrokenPipeError, ConnectionResetError):
+            self.broken("the server closed a connection")
+            return
         del self._out[:sent]
         if self._out or sent < waited:
             self._loop.wants(self, write=bool(self._out))

@@ -47,7 +47,7 @@ class Bench:
         self.loop = Loop()
         self.database = Database(server.dsn)
         self.devices = self.add_accounts(2 * PAIRS)
-        self._log_out(self.log_in(self.devices))
+        self.log_out(self.log_in(self.devices))
 
     def close(self) -> None:
         self.database.close()
@@ -69,7 +69,7 @@ class Bench:
             self.loop.run_until(lambda: all(client.ready for client in clients))  # noqa: B023
         return clients
 
-    def _log_out(self, clients: Sequence[Client]) -> None:
+    def log_out(self, clients: Sequence[Client]) -> None:
         self.loop.close(clients)
         give_up = time.monotonic() + 30
         while self.server.totals()[0]:
@@ -116,7 +116,7 @@ class Bench:
         flowing[0] = False
         self._await_all(pairs)
         note = self._stored_since(stored)
-        self._log_out([client for pair in pairs for client in pair])
+        self.log_out([client for pair in pairs for client in pair])
         rate, twistd, postgres = _medians(runs)
         return Row(
             f"one to one, {size} B", f"{rate:,.0f} msg/s", "us", twistd * 1e6, postgres * 1e6, _spread(runs) + note
@@ -161,7 +161,7 @@ class Bench:
         self._await_all(pairs)
         used = self.server.cpu().since(cpu)
         note = self._stored_since(stored)
-        self._log_out([client for pair in pairs for client in pair])
+        self.log_out([client for pair in pairs for client in pair])
         what = f"at {rate:g} msg/s, {size} B"
         cost = (used.twistd / total * 1e6, used.postgres / total * 1e6)
         return [
@@ -201,7 +201,7 @@ class Bench:
             self.loop.run(0.2)  # what the server still does after `ready` is part of a login
             used = self.server.cpu().since(cpu)
             runs.append((elapsed, used.twistd / number, used.postgres / number))
-            self._log_out(clients)
+            self.log_out(clients)
         elapsed, twistd, postgres = _medians(runs)
         way = "balancer and service" if through_balancer else "service only"
         return Row(f"{number} logins at once, {way}", f"{elapsed:.2f} s for all", "ms", twistd * 1e3, postgres * 1e3)
@@ -232,7 +232,7 @@ class Bench:
             stores.append(_per_message(self.server.cpu().since(cpu), time.monotonic() - began, STORED))
             if self.server.totals()[2] - stored != STORED or self.database.waiting(away) != STORED:
                 raise RuntimeError("what was accepted is not in the mailbox")
-            self._log_out(clients)
+            self.log_out(clients)
 
             cpu, began = self.server.cpu(), time.monotonic()
             client = Client(self.loop, self.server.service_ports[0], away)
@@ -242,7 +242,7 @@ class Bench:
             while self.database.waiting(away):
                 self.loop.run(0.05)
             drains.append(_per_message(self.server.cpu().since(cpu), elapsed, STORED))
-            self._log_out([client])
+            self.log_out([client])
         rows = []
         for what, runs in (("stored for someone offline", stores), ("drained by one client", drains)):
             rate, twistd, postgres = _medians(runs)
@@ -261,7 +261,7 @@ class Bench:
         clients = self.log_in(devices)
         self.loop.run(2.0)
         grown = self.server.memory() - before
-        self._log_out(here + clients)
+        self.log_out(here + clients)
         return Row(f"{IDLE:,} idle sessions", f"{grown / IDLE / 1024:.1f} KiB each")
 
 

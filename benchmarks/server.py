@@ -50,14 +50,15 @@ class Cpu(NamedTuple):
 
 
 class Server:
-    """One server on `home`, which must exist. It is stopped by leaving the `with` block; the home stays."""
+    """One server on `home`, which must exist, with further `limits` as lines of TOML. It is stopped by leaving the
+    `with` block; the home stays."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, limits: str = "") -> None:
         self.port = _free_block()
         self.seconds_to_link = 0.0
         """From the process's start to the printed link."""
         config = home / "fastchat.toml"
-        config.write_text(CONFIG)
+        config.write_text(CONFIG + limits)
         self._home = home
         environ = {
             **os.environ,

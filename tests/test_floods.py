@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 from msgspec import UNSET
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.delivery import outgoing
-from fastchat.errors import TooManyConnections
 from fastchat.protocols import wire
 from fastchat.services import listening
+from fastchat.services.doorway import ENDED_BEFORE_CLEANING, Doorway
 from tests.support.calling import Peer, SessionCase
 from tests.support.delivery import now
 from tests.support.people import OwnDevice
+from tests.support.visitors import Stranger
+from tests.test_services import ServicesCase
 
 
 class Recipients(SessionCase):
@@ -159,32 +165,77 @@ class OneTimeKeys(SessionCase):
         self.assertIsInstance(self.claim(self.alice, "bob"), wire.KeysAnswer)
 
 
-class Refused(SynchronousTestCase):
-    def test_of_many_connections_over_a_limit_only_some_are_told(self) -> None:
+class Refused(ServicesCase):
+    async def test_of_many_connections_over_a_limit_only_some_are_told(self) -> None:
+        """What is said to one takes a handshake: the others are aborted at once."""
         self.patch(listening, "MOST_REFUSED", 2)
-        said: list[str] = []
+        await self.begin(loopback_exempt=False, connections_per_address=1, connects_per_second_per_address=1000.0)
+        await self.visit()
+        endpoint = HostnameEndpoint(self.reactor, "127.0.0.1", self.network.running.services[0])
+        strangers: list[Any] = [await endpoint.connect(Factory.forProtocol(partial(Stranger, b""))) for _ in range(4)]
+        for stranger in strangers[2:]:
+            self.assertEqual(await stranger.gone, b"")
+        self.assertEqual([stranger.gone.called for stranger in strangers[:2]], [False, False])
+        strangers[0].transport.loseConnection()
+        await strangers[0].gone
+        door = self.network.service.chats[0]._listening.factory  # type: ignore[union-attr]
+        await self.until(lambda: door.refused == 1)
+        told = await self.visit()
+        await told.line.ended
+        self.assertEqual(told.codes, ["too-many-connections"])
 
-        class Shell:
-            def send(self, message: wire.Error) -> None:
-                said.append(message.code)
 
-            def close(self) -> None:
-                """It would go on until the other side has it."""
+class Waiting(SynchronousTestCase):
+    """Of all that are not logged in, a few are heard in each turn."""
 
-            def abort(self) -> None:
-                said.append("aborted")
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.cleaned = 0
+        self.doorway = Doorway(self.clock, self.clean)
+        self.heard: list[int] = []
 
-        there = set[Any]()
+    def clean(self) -> None:
+        self.cleaned += 1
 
-        def refuse() -> Any:
-            refused = listening._Refused(cast(Any, Shell()), there)
-            refused.say(TooManyConnections())
-            return refused
+    def test_a_few_a_turn_and_all_in_the_end_in_order(self) -> None:
+        for number in range(5):
+            self.doorway.wait(partial(self.heard.append, number))
+        self.assertEqual(self.heard, [])
+        for heard in (2, 4, 5):
+            self.clock.advance(0)
+            self.assertEqual(self.heard, list(range(heard)))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.doorway.wait(partial(self.heard.append, 5))
+        self.clock.advance(0)
+        self.assertEqual(self.heard, list(range(6)))
 
-        first, _, third = refuse(), refuse(), refuse()
-        self.assertEqual(said, ["too-many-connections"] * 2 + ["aborted"])
-        for refused in (first, third):
-            refused.lost()
-        refuse()
-        self.assertEqual(said[3:], ["too-many-connections"])
-        self.assertEqual(len(there), 2)
+    def test_who_comes_again_goes_to_the_end(self) -> None:
+        def again() -> None:
+            self.heard.append(0)
+            if self.heard.count(0) < 3:
+                self.doorway.wait(again)
+
+        for proceed in (again, *(partial(self.heard.append, number) for number in (1, 2, 3))):
+            self.doorway.wait(proceed)
+        self.clock.pump([0] * 5)
+        self.assertEqual(self.heard, [0, 1, 2, 3, 0, 0])
+
+    def test_one_that_fails_keeps_nobody_from_being_heard(self) -> None:
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        for proceed in (fail, partial(self.heard.append, 1), partial(self.heard.append, 2)):
+            self.doorway.wait(proceed)
+        self.clock.pump([0, 0])
+        self.assertEqual(self.heard, [1, 2])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_memory_is_given_back_after_a_flood_and_not_for_a_few(self) -> None:
+        for _ in range(ENDED_BEFORE_CLEANING - 1):
+            self.doorway.ended()
+        self.doorway.tick()
+        self.assertEqual(self.cleaned, 0)
+        self.doorway.ended()
+        for _ in range(2):
+            self.doorway.tick()
+        self.assertEqual(self.cleaned, 1)

@@ -375,7 +375,8 @@ class Backlog(ServicesCase):
                 crowd.append(one)
         await self.talk(members, "in the crowd")
         await self.heard(members, "in the crowd")
-        await self.until(lambda: sum(len(chat._open) for chat in self.network.service.chats) == len(crowd) + 2)
+        doors = [chat._listening.factory for chat in self.network.service.chats if chat._listening is not None]
+        await self.until(lambda: sum(len(door.newcomers) for door in doors) == len(crowd))
         self.assertEqual(sum(self.network.sessions), 2)
 
 

@@ -76,16 +76,22 @@ class _Outbound:
     LineReceiver, pauses reading. Each method may be called many times in a row."""
 
     def __init__(self, shell: LineShell) -> None:
-        self._shell = shell
+        self._shell: LineShell | None = shell
 
     def pauseProducing(self) -> None:
-        self._shell.set_writable(False)
+        if self._shell is not None:
+            self._shell.set_writable(False)
 
     def resumeProducing(self) -> None:
-        self._shell.set_writable(True)
+        if self._shell is not None:
+            self._shell.set_writable(True)
 
     def stopProducing(self) -> None:
         """The connection is being lost; `connectionLost` follows and does the work."""
+
+    def forget(self) -> None:
+        """The transport is gone; but it may keep this, and would keep the shell."""
+        self._shell = None
 
 
 class LineShell(LineReceiver):
@@ -104,10 +110,14 @@ class LineShell(LineReceiver):
         self._hard = hard
         self._lines: list[bytes] = []
         self._size = 0
+        self._unfinished = bytearray()
+        """The end of what has come, if it ends no line; what was before it is in LineReceiver's own buffer."""
         self._open = False
         self._closing = False
         self._grace: IDelayedCall | None = None
         self.is_writable = True
+        self.is_known = False
+        """Set by the owner once the other side has proven who it is: until then it is heard in turn with all others."""
 
     # --- out -----------------------------------------------------------------------------------------------------
 
@@ -171,13 +181,22 @@ class LineShell(LineReceiver):
         # LineReceiver takes one line of each piece while its transport is closing, and keeps the rest: a peer that goes
         # on writing would fill the memory, and each piece would copy all that came before it.
         if self._closing:
+            self._unfinished.clear()
             self.clearLineBuffer()  # type: ignore[no-untyped-call]
+        elif data and self.delimiter not in data and len(self._unfinished) + len(data) <= self.MAX_LENGTH:
+            # LineReceiver copies and searches all that there is of a line again for each piece of it, and under TLS a
+            # peer can make a piece of every byte.
+            self._unfinished += data
         else:
+            if self._unfinished:
+                data = bytes(self._unfinished) + data
+                self._unfinished.clear()
             super().dataReceived(data)  # type: ignore[no-untyped-call]
 
     def connectionMade(self) -> None:
         self._open = True
-        self.transport.registerProducer(_Outbound(self), True)
+        self._outbound = _Outbound(self)
+        self.transport.registerProducer(self._outbound, True)
         self._owner.connected(self)
 
     def lineReceived(self, line: bytes) -> None:
@@ -203,6 +222,7 @@ class LineShell(LineReceiver):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._open = False
         self._lines = []
+        self._outbound.forget()
         if self._grace is not None and self._grace.active():
             self._grace.cancel()
         self._owner.lost(reason)
@@ -213,6 +233,7 @@ class Pipe(Protocol):
 
     MAX_LENGTH: int
     is_writable: bool
+    is_known: bool
 
     def send(self, message: Any) -> None: ...
 

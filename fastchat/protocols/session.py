@@ -115,12 +115,19 @@ class State(Enum):
 
 class Session:
     """Owns a line shell's messages (`fastchat.protocols.line.Owner`, but for the shell's `connected`). `binding` is
-    asked once the first message is here: then TLS has shaken hands. `challenge`: 32 random bytes."""
+    asked once the first message is here: then TLS has shaken hands. `challenge`: 32 random bytes. `waited`: seconds
+    of the time for the login that have passed already."""
 
     log = Logger()
 
     def __init__(
-        self, service: Service, pipe: Pipe, address: str, binding: Callable[[], ChannelBinding], challenge: bytes
+        self,
+        service: Service,
+        pipe: Pipe,
+        address: str,
+        binding: Callable[[], ChannelBinding],
+        challenge: bytes,
+        waited: float = 0.0,
     ) -> None:
         self.state = State.OPEN
         self._service = service
@@ -140,7 +147,9 @@ class Session:
         self._requests = TokenBucket(limits.requests_per_second, limits.requests_burst, service.reactor.seconds)
         self._upto = 0
         self._timer: IDelayedCall | None = service.reactor.callLater(
-            limits.login_seconds, self.end, LoginTimeout(f"no login within {limits.login_seconds:g} seconds")
+            max(0.0, limits.login_seconds - waited),
+            self.end,
+            LoginTimeout(f"no login within {limits.login_seconds:g} seconds"),
         )
 
     # --- what the connection reports ---------------------------------------------------------------------------------
@@ -182,6 +191,7 @@ class Session:
     def lost(self) -> None:
         """The connection is gone. What was not received goes to mailboxes; what was not accepted is sent again."""
         self.state = State.CLOSED
+        self._leaving = True
         self._stop_timer()
         if self._inbox is not None:
             self._inbox.close()
@@ -318,6 +328,7 @@ class Session:
         assert device is not None
         self._stop_timer()
         self._pipe.MAX_LENGTH = MAX_LINE
+        self._pipe.is_known = True
         self._outgoing = delivery.outgoing(device.user, device.device, self._service.counters)
         self._inbox = delivery.open_inbox(device.device, self._deliver, self._replaced)
         self._inbox.set_writable(self._pipe.is_writable)

@@ -19,13 +19,13 @@ from fastchat.services.node import Node
 class _Visit:
     """One connection to the balancer: a few questions within the time that a login may take, then it ends."""
 
-    def __init__(self, node: Node, shell: LineShell) -> None:
+    def __init__(self, node: Node, shell: LineShell, waited: float) -> None:
         self._node = node
         self._shell = shell
         self._session = BalancerSession(node.placement, shell.send)
         self._frames = 0
-        limits = node.config.limits
-        self._timer: IDelayedCall = node.reactor.callLater(limits.login_seconds, self._end, LoginTimeout())
+        left = max(0.0, node.config.limits.login_seconds - waited)
+        self._timer: IDelayedCall = node.reactor.callLater(left, self._end, LoginTimeout())
 
     def received(self, message: ClientMessage) -> None:
         self._frames += 1
@@ -62,8 +62,11 @@ class BalancerService(Service):
 
     def listen(self) -> int:
         """Take the port and answer which it is. Raises `ConfigError` if it is taken."""
-        self._listening, port = listen(self._node, self._wanted_port, lambda shell, _: _Visit(self._node, shell))
+        self._listening, port = listen(self._node, self._wanted_port, self._converse)
         return port
+
+    def _converse(self, shell: LineShell, _address: str, waited: float) -> _Visit:
+        return _Visit(self._node, shell, waited)
 
     async def close(self) -> None:
         listening, self._listening = self._listening, None

@@ -157,3 +157,4 @@ class ChatService(Service):
     def _tick(self) -> None:
         for session in list(self._open):
             session.tick(TICK_SECONDS)
+        self._node.doorway.tick()

@@ -12,6 +12,7 @@ from fastchat.directory import Directory
 from fastchat.limits import AddressLimits, Claims, LoginFailures
 from fastchat.placement import Placement
 from fastchat.protocols.line import Turn
+from fastchat.services.doorway import Doorway
 
 
 @dataclass(frozen=True)
@@ -29,3 +30,4 @@ class Node:
     claims: Claims
     addresses: AddressLimits
     turn: Turn
+    doorway: Doorway

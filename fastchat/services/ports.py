@@ -14,10 +14,13 @@ from fastchat.services import Reactor
 LOOPBACK = "127.0.0.1"
 
 
-def take_port(reactor: Reactor, host: str, port: int, factory: Any, backlog: int = 50) -> tuple[Port, int]:
+def take_port(
+    reactor: Reactor, host: str, port: int, factory: Any, backlog: int = 50, kind: type[Port] = Port
+) -> tuple[Port, int]:
     """Listen on `host`:`port` (0: any free); answers with the listening port and its number. Raises `ConfigError`."""
+    listening = kind(port, factory, backlog, host, reactor)
     try:
-        listening: Port = reactor.listenTCP(port, factory, backlog=backlog, interface=host)
+        listening.startListening()
     except CannotListenError as error:
         raise ConfigError(port_problem(host, port, error.socketError)) from None
     return listening, listening.getHost().port  # type: ignore[no-untyped-call]

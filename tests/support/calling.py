@@ -95,6 +95,7 @@ class Peer:
     def __init__(self, place: Place, exporter: bytes = b"", challenge: bytes = b"", address: str = "192.0.2.7") -> None:
         self.MAX_LENGTH = wire.MAX_LINE_BEFORE_LOGIN
         self.is_writable = True
+        self.is_known = False
         self.heard: list[Any] = []
         self.is_closed = False
         self.is_aborted = False

@@ -305,14 +305,6 @@ _ALL = (
         ((outgoing._OnItsWay, "__call__", _spill_one),),
     ),
     Mutant(
-        "no-barrier",
-        "server",
-        "After `busy` for one message, later ones of the same lane are accepted.",
-        ("out_of_order",),
-        ("termination of backends", "SIGSTOP of a backend", "delay", "people who are away"),
-        ((outgoing._Lane, "refuse", _nothing),),
-    ),
-    Mutant(
         "no-dedupe",
         "client",
         "A message that comes again is taken again; no ratchet reads it twice, so it is asked for and shown again.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -12,12 +13,14 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from fastchat import accounts
 from fastchat.delivery.inbox import Inbox
+from fastchat.identity import login
 from fastchat.protocols import wire
 from fastchat.protocols.line import LineShell
 from fastchat.protocols.session import Session
 from fastchat_client.sending import Sender
-from tests.fuzz import balancer, client, line, parsers, session
+from tests.fuzz import balancer, client, connection, line, parsers, session
 from tests.fuzz.__main__ import fuzz
 from tests.fuzz.messages import Values, kinds
 from tests.fuzz.targets import TARGETS
@@ -51,6 +54,9 @@ class Targets(SynchronousTestCase):
     def test_client(self) -> None:
         examples(client.TARGETS[0])()
 
+    def test_connection(self) -> None:
+        examples(connection.TARGETS[0])()
+
     def test_parsers(self) -> None:
         examples(parsers.TARGETS[0])()
 
@@ -72,6 +78,12 @@ class Mistakes(SynchronousTestCase):
     def test_a_request_that_is_not_answered(self) -> None:
         self.patch(Session, "_refuse", lambda session, error, re: None)
         moves = [("enters", 0, "mallory"), ("says", 0, [b'{"t":"hello","id":7,"version":1}'], [], [])]
+        self.assertRaises(AssertionError, session.check, (False, moves))
+
+    def test_a_login_that_nobody_signed(self) -> None:
+        blind = SimpleNamespace(statement=login.statement, verify=lambda *_: None)
+        self.patch(accounts, "login", blind)
+        moves: Any = [("says", 0, [b'{"t":"hello","id":7,"version":1}', ("forge", "bob")], [], [])]
         self.assertRaises(AssertionError, session.check, (False, moves))
 
     def test_an_inbox_that_stays(self) -> None:

@@ -302,6 +302,11 @@ def _vocabulary() -> Values:
         bundle for one in heard if isinstance(one, wire.KeysAnswer) for keys in one.accounts for bundle in keys.bundles
     ]
     accounts = [keys for one in heard if isinstance(one, wire.KeysAnswer) for keys in one.accounts]
+    name, kept = next((name, device) for name, device in network.devices.items() if device.user == "mallory")
+    assert kept.seal is not None
+    assert kept.fallback is not None
+    mallory = wire.Bundle(name, kept.seal, kept.fallback, kept.one_time[0])
+    accounts.append(wire.AccountKeys("bob", old.impostor, (mallory,)))
     accounts += [wire.AccountKeys("bob", chain, ()) for chain in (*chains, old.impostor, *(one[:1] for one in chains))]
     leaves = [b"".join(network.leaves[start:]) for start in range(0, len(network.leaves), 2)] + network.leaves
     assert all(replay(user, account.links) for user, account in network.accounts.items())

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from fastchat.identity.links import sign_genesis
+from fastchat.identity.links import sign_add_device, sign_genesis
 from fastchat.protocols import wire
 from fastchat.protocols.wire import ServerMessage
 from tests.support.conversation import MortalVault, Person, Scene
@@ -34,7 +34,7 @@ class Past:
     heard: list[tuple[str, ServerMessage]]
     said: dict[tuple[str, int], tuple[str, str, str]]
     impostor: tuple[wire.Signed, ...]
-    """A chain of bob's name with another root."""
+    """A chain of bob's name with another root, and mallory's device."""
 
 
 def folder() -> Path:
@@ -59,7 +59,7 @@ def past() -> Past:
 
     scene.network.mangle = listen
     alice, bob, carol = (scene.person(name) for name in ("alice", "bob", "carol"))
-    scene.person("mallory")
+    mallory = scene.person("mallory")
     phone = scene.further_device(alice)
     for number in range(3):
         for person, to in ((alice, "bob"), (bob, "alice"), (carol, "alice"), (phone, "bob")):
@@ -76,8 +76,11 @@ def past() -> Past:
     for person in scene.people:
         if person.line is not None:
             person.disconnects()
+    keys = mallory.vault.blob("ed25519"), mallory.vault.blob("curve25519")
     scene.close()
-    return Past(scene, heard, said, (sign_genesis(root_key(5), "bob"),))
+    genesis = sign_genesis(root_key(5), "bob")
+    added = sign_add_device(root_key(5), [genesis], "bob", *keys, 0)
+    return Past(scene, heard, said, (genesis, added))
 
 
 def speak(said: dict[tuple[str, int], tuple[str, str, str]], person: Person, to: str, text: str) -> str:

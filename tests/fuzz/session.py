@@ -195,6 +195,9 @@ class World:
                 return what
             case ("login", str(name)):
                 return wire.encode(stranger.login(device(name)))
+            case ("forge", str(name)):
+                who, signed = device(name).identity, stranger.login(device("mallory"))
+                return wire.encode(wire.Login(1, who.user, who.device, signed.signature))
             case ("scram", str(name)):
                 return wire.encode(stranger.scram(name))
             case ("add", int(i)):
@@ -303,6 +306,7 @@ def _inputs() -> st.SearchStrategy[tuple[bool, list[tuple[Any, ...]]]]:
     proper = st.one_of(
         st.just(wire.encode(wire.Hello(1, wire.VERSION))),
         st.tuples(st.just("login"), st.sampled_from(("mallory", "second", "dave"))),
+        st.tuples(st.just("forge"), st.sampled_from(("alice", "second"))),
         st.tuples(st.just("scram"), st.sampled_from(("mallory", "alice", "nobody"))),
         st.tuples(st.just("add"), st.integers(0, 9)),
         st.tuples(st.just("received"), st.integers(-1, 2)),

@@ -323,6 +323,15 @@ class Ends(SessionCase):
         dave.receives()
         self.assertEqual(self.place.mailbox(self.bob.id), [])
 
+    def test_a_receipt_of_who_leaves_counts(self) -> None:
+        alice, bob = self.online(self.alice), self.online(self.bob)
+        request = alice.send_to(1, self.bob.id)
+        alice.says(request)
+        bob.session.leave(0.0, "it is late")
+        bob.receives()
+        self.assertEqual(alice.heard[-1], wire.Accepted(request.id))
+        self.assertEqual(self.place.mailbox(self.bob.id), [])
+
     def test_who_is_told_to_leave_and_logs_in_elsewhere_first_is_not_replaced(self) -> None:
         older = self.online(self.bob)
         older.session.leave(0.0, "it is late")

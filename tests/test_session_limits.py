@@ -44,14 +44,35 @@ class BeforeLogin(SessionCase):
     def test_it_goes_on_while_an_answer_is_awaited_and_the_answer_is_not_given(self) -> None:
         peer = self.peer()
         peer.greets()
+        self.passes(8)
         self.place.store.held = True
         self.assertEqual(peer.says(peer.login(self.alice)), [])
-        self.passes(10)
+        self.passes(2)
         self.assert_ended(peer, "login-timeout")
         heard = len(peer.heard)
         self.place.store.release()
         self.assertEqual(len(peer.heard), heard)
         self.assertFalse(self.place.is_attached(self.alice.id))
+
+    def test_a_database_that_hangs_does_not_use_up_the_time(self) -> None:
+        """Who cannot be looked up is told so; whoever is known gets in without what the database would have said."""
+        self.place.store.held = True
+        stranger = self.peer()
+        stranger.greets()
+        self.assertEqual(stranger.says(stranger.login(self.alice)), [])
+        self.passes(3)
+        self.assert_ended(stranger, "busy")
+        self.place.store.release()
+        self.online(self.alice)
+        self.place.store.held = True
+        known = self.peer()
+        known.greets()
+        self.assertEqual(known.says(known.login(self.alice)), [])
+        self.passes(3)
+        ready = known.heard[-1]
+        self.assertIsInstance(ready, wire.Ready)
+        self.assertEqual((ready.mailbox, ready.one_time_keys), (None, None))
+        self.place.store.release()
 
     def test_once_logged_in_it_is_over(self) -> None:
         peer = self.online(self.alice)
@@ -103,10 +124,11 @@ class Sending(SessionCase):
         self.assertEqual(self.send(alice, 4, self.bob.id), "busy")
         self.assertEqual(self.send(alice, 5, self.carol.id), "accepted")
         self.assertEqual(self.send(alice, 6, self.bob.id, self.carol.id), "busy")
+        self.assertEqual(alice.heard[-1].devices, (self.bob.id,), "carol has it")
         self.assertEqual([self.send(alice, n, self.bob.id) for n in (3, 4)], ["", ""])
         bob.receives()
         self.assertEqual(bob.messages(), [1, 2, 3, 4])
-        self.assertEqual(place.mailbox(self.carol.id), [5])
+        self.assertEqual(place.mailbox(self.carol.id), [5, 6])
 
     def test_too_many_a_second(self) -> None:
         place = self.new_place(sends_per_second=2.0, sends_burst=3)

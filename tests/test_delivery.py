@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from random import Random
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.bus.local import LocalBus
 from fastchat.errors import Busy, MailboxFull, ProtocolError, UnknownDevice
-from tests.support.delivery import Network, Reader, Sender, device_id
+from tests.support.delivery import Network, Sender, device_id
 
 
 class DeliveryCase(SynchronousTestCase):
@@ -314,83 +313,3 @@ class DatabaseAwayCase(DeliveryCase):
         self.net.clock.pump([0.5] * 4)
         self.assertEqual(self.net.mailbox("bob"), [])
         self.assertEqual(bob.numbers, [1])
-
-
-class AnythingCase(DeliveryCase):
-    """Whatever happens, in whatever order: each device sees each message once, in each sender's order."""
-
-    def test_anything(self) -> None:
-        for seed in range(300):
-            self.something(Random(seed), f"seed {seed}")
-
-    def something(self, random: Random, which: str) -> None:
-        net = self.network(window_messages=3, mailbox_page=4, write_batch=3)
-        senders = [Sender(net, "alice"), Sender(net, "carol")]
-        seen: dict[str, list[tuple[str, int]]] = {"bob": [], "dave": []}
-        net.add_devices("dave")
-        readers: dict[str, Reader] = {}
-
-        def receive(name: str) -> None:
-            reader = readers.get(name)
-            if reader is not None:
-                reader.receive(random.randint(0, len(reader.handed)))
-
-        def leave(name: str) -> None:
-            reader = readers.pop(name, None)
-            if reader is not None:
-                reader.inbox.close()
-
-        def write(name: str) -> None:
-            random.choice(senders).send(*random.choice((("bob",), ("dave",), ("bob", "dave"))))
-
-        def come(name: str) -> None:
-            readers[name] = net.login(name, seen[name])
-
-        def again(name: str) -> None:
-            sender = random.choice(senders)
-            sender.reconnect()
-            sender.send_again()
-
-        def database(name: str) -> None:
-            net.store.available = random.random() < 0.6
-            net.store.fail_after_commit = random.random() < 0.2
-
-        def hold(name: str) -> None:
-            if net.store.held is None:
-                net.store.hold()
-            else:
-                net.store.release()
-
-        def hold_reads(name: str) -> None:
-            if net.store.held_reads is None:
-                net.store.hold_reads()
-            else:
-                net.store.release_reads()
-
-        def wait(name: str) -> None:
-            net.clock.advance(random.choice((0.3, 1.0, 2.5)))
-
-        steps = [receive, receive, leave, write, write, write, come, again, database, hold, hold_reads, wait]
-        for _ in range(60):
-            random.choice(steps)(random.choice(("bob", "dave")))
-
-        net.store.available, net.store.fail_after_commit = True, False
-        net.store.release()
-        net.store.release_reads()
-        for name in seen:
-            come(name)
-        for _ in range(400):
-            for sender in senders:
-                if any(isinstance(error, Busy) for error in sender.outcomes.values()):
-                    sender.send_again()
-            for reader in readers.values():
-                reader.receive()
-            net.clock.advance(0.5)
-        for sender in senders:
-            self.assertEqual(sender.unaccepted, {}, which)
-        for name, messages in seen.items():
-            self.assertEqual(len(messages), len(set(messages)), which)
-            for sender in senders:
-                numbers = [n for device, n in messages if device == device_id(sender.device)]
-                self.assertEqual(numbers, sorted(numbers), which)
-            self.assertEqual(net.mailbox(name), [], which)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import Factory
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.delivery import outgoing
@@ -18,7 +19,7 @@ from fastchat.services.doorway import ENDED_BEFORE_CLEANING, Doorway
 from tests.support.calling import Peer, SessionCase
 from tests.support.delivery import now
 from tests.support.people import OwnDevice
-from tests.support.visitors import Stranger
+from tests.support.visitors import Stranger, Visitor
 from tests.test_services import ServicesCase
 
 
@@ -185,13 +186,88 @@ class Refused(ServicesCase):
         self.assertEqual(told.codes, ["too-many-connections"])
 
 
+class RealSockets(ServicesCase):
+    async def test_a_crowd_that_says_nothing_is_gone_after_the_time_for_the_login(self) -> None:
+        await self.begin(login_seconds=1.0)
+        crowd = [socket.socket() for _ in range(300)]
+        for number, one in enumerate(crowd):
+            self.addCleanup(one.close)
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", self.network.running.services[number % 5]))
+        doors: list[Any] = [chat._listening.factory for chat in self.network.service.chats]  # type: ignore[union-attr]
+        await self.until(lambda: any(door.newcomers for door in doors))
+        await self.until(lambda: all(_is_over(one) for one in crowd))
+        self.assertEqual([len(door.newcomers) for door in doors], [0] * 5)
+        self.assertEqual([len(chat._open) for chat in self.network.service.chats], [0] * 5)
+
+    async def test_the_kernel_is_asked_to_notice_a_dead_peer(self) -> None:
+        await self.begin(tcp_user_timeout=7.0)
+        await self.visit()
+        chat = self.network.service.chats[0]
+        await self.until(lambda: chat._open)
+        [session] = chat._open
+        connection = cast(Any, session._pipe).transport.transport.getHandle()
+        self.assertEqual(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT), 7000)
+        self.assertTrue(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    async def test_one_that_never_reads_is_kept_a_window_and_the_rest_is_stored(self) -> None:
+        await self.begin(receipt_seconds=0.5)
+        alice, bob = await self.network.add_callers(["alice", "bob"])
+        await bob.login()
+        await alice.login()
+        assert alice._line is not None
+        assert bob._line is not None
+        bob._line._shell.transport.transport.pauseProducing()
+        inbox = self.network.node.delivery._inboxes[bob.device.id]
+        sender, body = Visitor(alice._line), Raw(b'"' + b"A" * 8000 + b'"')
+        shell = cast(Any, inbox._deliver).__self__._pipe
+        limits = self.network.config.limits
+        for start in range(0, 320, 32):
+            for n in range(start + 1, start + 33):
+                alice._line.send(wire.Send(n, n, (wire.Recipient(bob.device.id, body),)))
+            await self.until(lambda start=start: len(sender.heard) == start + 32)
+            self.assertLessEqual(len(inbox._handed), limits.window_messages)
+            self.assertLessEqual(inbox._bytes + inbox._held_bytes, 2 * limits.window_bytes)
+            self.assertLessEqual(len(inbox._held), limits.window_messages)
+            waiting = sum(len(row.body) for row in inbox._backlog)
+            self.assertLessEqual(waiting, limits.mailbox_page_bytes + len(body))
+            self.assertLessEqual(shell._size, limits.outbound_hard)
+        self.assertEqual({type(answer) for answer in sender.heard}, {wire.Accepted})
+        self.assertEqual(self.network.node.delivery.writer._queued, 0)
+        bob._line._shell.transport.transport.resumeProducing()
+
+
+def _is_over(one: socket.socket) -> bool:
+    try:
+        return one.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+class Turns:
+    """A reactor's: a `Clock` would do within one what is put off until the next."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], None]] = []
+
+    def callLater(self, seconds: float, call: Callable[[], None]) -> None:
+        self.calls.append(call)
+
+    def turn(self) -> None:
+        calls, self.calls = self.calls, []
+        for call in calls:
+            call()
+
+
 class Waiting(SynchronousTestCase):
     """Of all that are not logged in, a few are heard in each turn."""
 
     def setUp(self) -> None:
-        self.clock = Clock()
+        self.reactor = Turns()
         self.cleaned = 0
-        self.doorway = Doorway(self.clock, self.clean)
+        self.doorway = Doorway(self.reactor, self.clean)
         self.heard: list[int] = []
 
     def clean(self) -> None:
@@ -202,11 +278,11 @@ class Waiting(SynchronousTestCase):
             self.doorway.wait(partial(self.heard.append, number))
         self.assertEqual(self.heard, [])
         for heard in (2, 4, 5):
-            self.clock.advance(0)
+            self.reactor.turn()
             self.assertEqual(self.heard, list(range(heard)))
-        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.reactor.calls, [])
         self.doorway.wait(partial(self.heard.append, 5))
-        self.clock.advance(0)
+        self.reactor.turn()
         self.assertEqual(self.heard, list(range(6)))
 
     def test_who_comes_again_goes_to_the_end(self) -> None:
@@ -217,7 +293,8 @@ class Waiting(SynchronousTestCase):
 
         for proceed in (again, *(partial(self.heard.append, number) for number in (1, 2, 3))):
             self.doorway.wait(proceed)
-        self.clock.pump([0] * 5)
+        for _ in range(4):
+            self.reactor.turn()
         self.assertEqual(self.heard, [0, 1, 2, 3, 0, 0])
 
     def test_one_that_fails_keeps_nobody_from_being_heard(self) -> None:
@@ -226,7 +303,8 @@ class Waiting(SynchronousTestCase):
 
         for proceed in (fail, partial(self.heard.append, 1), partial(self.heard.append, 2)):
             self.doorway.wait(proceed)
-        self.clock.pump([0, 0])
+        for _ in range(2):
+            self.reactor.turn()
         self.assertEqual(self.heard, [1, 2])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 

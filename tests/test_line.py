@@ -97,6 +97,19 @@ class LineCase(SynchronousTestCase):
         self.shell.dataReceived(b"x" * (MAX_LINE_BEFORE_LOGIN + 2))
         self.assertIsInstance(self.owner.errors[0], FrameTooLong)
 
+    def test_a_line_that_comes_byte_by_byte_is_not_copied_for_each(self) -> None:
+        line = encode(Ping(1)).ljust(MAX_LINE_BEFORE_LOGIN)
+        for number in range(len(line)):
+            self.shell.dataReceived(line[number : number + 1])
+        self.assertEqual((bytes(self.shell._unfinished), self.shell._buffer), (line, b""))
+        self.shell.dataReceived(b"\n" + encode(Ping(2)))
+        self.shell.dataReceived(b"\n")
+        self.assertEqual(self.owner.messages, [Ping(1), Ping(2)])
+        for _ in range(MAX_LINE_BEFORE_LOGIN + 1):
+            self.assertEqual(self.owner.errors, [])
+            self.shell.dataReceived(b"x")
+        self.assertIsInstance(self.owner.errors[0], FrameTooLong)
+
     def test_an_owner_that_fails_ends_its_own_connection_and_leaves_a_trace(self) -> None:
         self.owner.fails = True
         self.shell.dataReceived(encode(Ping(1)) + b"\n")

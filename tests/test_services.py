@@ -140,10 +140,14 @@ class Doors(ServicesCase):
         asking = await self.visit(self.network.running.balancer)
         endpoint = HostnameEndpoint(self.reactor, ONLY, self.network.running.services[0])
         half_open: Any = await endpoint.connect(Factory.forProtocol(partial(Stranger, b"")))
+        # The first bytes of a TLS handshake, and never the rest.
+        stuck: Any = await endpoint.connect(Factory.forProtocol(partial(Stranger, b"\x16\x03\x01\x02\x00")))
         for visitor in (silent, greeted, asking):
             await visitor.line.ended
             self.assertEqual(visitor.codes, ["login-timeout"])
-        await half_open.gone
+        for stranger in (half_open, stuck):
+            await stranger.gone
+        self.assertEqual([len(chat._open) for chat in self.network.service.chats], [0] * 5)
         self.assertEqual(self.network.sessions, [0] * 5)
 
     async def test_both_ends_of_a_connection_know_it_by_the_same_names(self) -> None:
@@ -320,7 +324,9 @@ class Stopping(ServicesCase):
         self.assertNotEqual(members[0].service, leaving)
         moves = [event for event in members[0].events if isinstance(event, Moving)]
         self.assertEqual([event.retry_in for event in moves], [0.0])
-        self.assertEqual([event for member in members for event in member.events if isinstance(event, Disconnected)], [])
+        self.assertEqual(
+            [event for member in members for event in member.events if isinstance(event, Disconnected)], []
+        )
         self.assertIn("refuses", await self.refused(self.network.running.services[number]))
         assigned = {(await Caller(self.network, f"caller{i}").place())[0].name for i in range(20)}
         self.assertEqual(len(assigned), 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,27 @@ class AwayTests(DatabaseTestCase):
         lock.connection.rollback()
         await self.until(lambda: store.available)
         self.assertEqual(await store.store_mail([mail(alice, 1)]), [Stored.STORED])
+
+    async def test_lost_before_a_query_that_comes_sooner_than_the_news(self) -> None:
+        """libpq closes its socket in the middle of the call, while the reactor still watches it. Its number must not
+        stay behind in the reactor, where the next socket that has it would be deaf; and the connection comes back."""
+        store, alice = await self.store_with_alice()
+        for n in range(1, 4):
+            for pool in (store._writer, store._deleter, store._general):
+                for connection in pool._idle:
+                    with socket.socket(fileno=os.dup(connection._connection.fileno())) as wire:
+                        wire.shutdown(socket.SHUT_RDWR)
+            # More than the socket takes at once: libpq looks for what the other side says, while it sends.
+            batch = [mail(alice, n, b"x" * 4_000_000)]
+            calls: list[Coroutine[Any, Any, Any]] = [
+                store.store_mail(batch),
+                store.delete_mail([(alice.device, n)]),
+                store.account("alice"),
+            ]
+            await gatherResults([Deferred.fromCoroutine(self.refused(Busy, call)) for call in calls])
+            await self.until(lambda: store.available)
+            self.assertEqual(await store.store_mail(batch), [Stored.STORED])
+            reactor.getReaders()  # raises if what is watched and what is known differ
 
     async def test_killed_when_idle_and_away_for_a_while(self) -> None:
         store, alice = await self.store_with_alice(HASTY)

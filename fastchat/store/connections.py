@@ -48,8 +48,24 @@ Row = tuple[Any, ...]
 Parameters = Mapping[str, object] | None
 
 
+class _Cursor(txpostgres.Cursor):  # type: ignore[misc]
+    """txpostgres' cursor, whose connection is not watched while a query is being sent. libpq closes its socket as soon
+    as it finds the other side gone, also then; and the reactor must not keep the number of a socket that is closed: the
+    next one that has it would be deaf, whosever it is."""
+
+    def execute(self, query: str, parameters: Parameters = None) -> Deferred[Any]:
+        connection = self._connection
+        connection.reactor.removeReader(connection)
+        executing: Deferred[Any] = super().execute(query, parameters)
+        if executing.called and not connection.closed:  # refused before it was sent
+            connection.reactor.addReader(connection)
+        return executing
+
+
 class _Connection(txpostgres.Connection):  # type: ignore[misc]
     """txpostgres' connection, made safe to lose: it says so, and leaves nothing behind in the reactor."""
+
+    cursorFactory = _Cursor
 
     def __init__(self, reactor: Any, lost: Callable[[], None]) -> None:
         super().__init__(reactor)

@@ -21,6 +21,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+import fastchat.services.postgres
 from fastchat.errors import ConfigError
 from fastchat.services import Reactor, postgres_places
 from fastchat.services.postgres import EmbeddedPostgres
@@ -132,6 +133,20 @@ class EmbeddedPostgresTest(TestCase):
         assert pid is not None
         self.assertRaises(ProcessLookupError, os.kill, pid, 0)
         self.assertFalse((postgres.places.data / "postmaster.pid").exists())
+
+    async def test_one_that_does_not_end_when_asked_is_asked_harder(self) -> None:
+        """A backend that is stopped keeps a fast shutdown waiting, and an immediate one too, for a while."""
+        self.patch(fastchat.services.postgres, "FAST_SECONDS", 0.05)
+        self.patch(fastchat.services.postgres, "STOP_SECONDS", 0.5)
+        postgres = await self.started()
+        pid = postgres.pid
+        assert pid is not None
+        connection = psycopg2.connect(postgres.dsn)
+        self.addCleanup(connection.close)
+        os.kill(connection.get_backend_pid(), signal.SIGSTOP)
+        await postgres.stop()
+        self.assertFalse(alive(pid))
+        self.assertIn("immediate shutdown", postgres.places.log.read_text())
 
     async def test_an_orphan_is_stopped_and_its_data_found(self) -> None:
         parent = Parent()

@@ -140,9 +140,9 @@ class EmbeddedPostgres:
             self._starting.cancel()
         if self._process is not None:
             process = self._process
-            process.signal("INT")
+            process.signal(signal.SIGINT)
             harder = [
-                self._reactor.callLater(FAST_SECONDS, process.signal, "QUIT"),
+                self._reactor.callLater(FAST_SECONDS, process.signal, signal.SIGQUIT),
                 self._reactor.callLater(STOP_SECONDS, _kill_family, process.pid),
             ]
             await process.ended()
@@ -291,9 +291,10 @@ class _Process(ProcessProtocol):
     def _transport(self) -> Any:
         return self.transport
 
-    def signal(self, name: str) -> None:
+    def signal(self, number: int) -> None:
         try:
-            self._transport.signalProcess(name)
+            # The number: Twisted knows the names of few signals, and SIGQUIT is not one of them.
+            self._transport.signalProcess(int(number))
         except ProcessExitedAlready:
             return
 

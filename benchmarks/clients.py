@@ -177,10 +177,16 @@ class Connection:
             try:
                 parts.append(self._tls.recv(1 << 14))
             except SSL.WantReadError:
+                ended = False
+                break
+            except SSL.ZeroReturnError:
+                ended = True
                 break
         *lines, self._half = b"".join(parts).split(b"\n")
         if lines:
             self.received([decode_server_message(line) for line in lines])
+        if ended and self.number >= 0:
+            self.broken("the server closed a connection")
 
     def _shake_hands(self) -> None:
         try:

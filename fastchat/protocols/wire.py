@@ -344,8 +344,8 @@ class Pong(msgspec.Struct, tag_field="t", tag="pong", frozen=True):
 
 
 class GoAway(msgspec.Struct, tag_field="t", tag="goaway", frozen=True):
-    """service → client: this service is about to stop. Begin nothing new, close once all is answered, and `after` seconds
-    later find another one."""
+    """service → client: this service is about to stop. Begin nothing new, close once all is answered, and `after`
+    seconds later find another one."""
 
     after: float
     reason: str

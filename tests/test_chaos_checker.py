@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from fastchat_client.content import Text, encode_content
+from fastchat_client.content import Delivered, Text, encode_content
 from tests.chaos.texts import Said, compose, read
 from tests.support.told import NOW, Told, blank, found
 
@@ -141,6 +141,19 @@ class Lies(SynchronousTestCase):
             "lost", by=lambda: self.alter("alice", "DELETE FROM messages WHERE conversation = 'carol' AND own = 1")
         )
 
+    def mark(self, state: int) -> None:
+        """alice tells carol that her message has arrived."""
+        sql = "INSERT INTO outbox (n, user, device, content, at, state, shown) VALUES (6, 'carol', ?, ?, 0, ?, 0)"
+        self.alter("alice", sql, Told.device("carol"), encode_content(Delivered((1,))), state)
+        self.alter("alice", "UPDATE meta SET value = 7 WHERE name = 'next_n'")
+
+    def test_a_mark_that_never_came(self) -> None:
+        self.tells("lost", by=lambda: self.mark(state=2))
+        self.tells(by=lambda: self.alter("carol", "INSERT INTO seen VALUES (?, 6)", ALICE))
+
+    def test_a_mark_that_was_never_sent(self) -> None:
+        self.tells("waiting", by=lambda: self.mark(state=1))
+
     # --- duplicated --------------------------------------------------------------------------------------------------
 
     def copy(self, n: int, as_n: int) -> None:
@@ -220,7 +233,7 @@ class Lies(SynchronousTestCase):
         self.tells("corrupted", "lost", by=lambda: self.alter("bob", sql))
 
     def test_a_row_that_could_not_be_read_at_first(self) -> None:
-        sql = "INSERT INTO outbox (n, user, device, content, at, state, shown) VALUES (90, 'alice', ?, ?, 0, 2, 0)"
+        sql = "INSERT INTO outbox (n, user, device, content, at, state, shown) VALUES (90, 'alice', ?, ?, 0, 3, 0)"
         self.tells("corrupted", by=lambda: self.alter("bob", sql, ALICE, b'{"t":"retry","n":3,"reason":"bad-mac"}'))
 
     def test_a_mark_that_could_not_be_read(self) -> None:

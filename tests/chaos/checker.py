@@ -33,7 +33,8 @@ EXAMPLES = 5
 @dataclass(frozen=True)
 class Report:
     """Texts that the senders' vaults say were sent, and those of them that the network accepted; texts in the
-    recipients' vaults; the five numbers; texts still in an outbox. `shown`: texts in the journals."""
+    recipients' vaults; the five numbers; what is still in an outbox. `shown`: texts in the journals. Marks (delivered,
+    read) are messages as well: they can be lost, too, or be phantoms, and wait."""
 
     sent: int
     accepted: int
@@ -160,6 +161,7 @@ class _History:
             device, n = (box.device, content.get("n")) if kind == "retry" else (me.device, content.get("n"))
             self._finding("corrupted", (device, n), f"{device}.{n} was sent again: it could not be read ({kind})")
         if not box.shown:
+            self._judge_mark(me, box, f"{name}, {kind} for {box.user}")
             return
         said = read(text)
         if row is None:
@@ -168,6 +170,13 @@ class _History:
             return
         if (text, box.user, box.at) != (row.text, row.conversation, row.at):
             self._finding("corrupted", row[1:3], f"{name} is not what the history says: {_cut(text)}")
+
+    def _judge_mark(self, me: Client, box: OutboxRow, name: str) -> None:
+        recipient = self._clients.get(box.user)
+        if box.state < ACCEPTED:
+            self._waiting[me.user, box.n] = f"{name}: still in the outbox"
+        elif box.state == ACCEPTED and recipient is not None and (me.device, box.n) not in recipient.seen:
+            self._finding("lost", (me.device, box.n), f"{name}: accepted, and never taken there")
 
     # --- what a recipient says ---------------------------------------------------------------------------------------
 

@@ -141,12 +141,14 @@ async def freeze_backend(run: Run, random: Random) -> bool:
     backends = await run.server.backends()
     if not backends:
         return False
-    pid = random.choice(backends)
-    signal_process(pid, signal.SIGSTOP)
+    stopped = backends if random.random() < 0.4 else [random.choice(backends)]
+    for pid in stopped:
+        signal_process(pid, signal.SIGSTOP)
     try:
         await run.pause(seconds)
     finally:
-        signal_process(pid, signal.SIGCONT)
+        for pid in stopped:
+            signal_process(pid, signal.SIGCONT)
     return True
 
 
@@ -295,7 +297,7 @@ FAULTS = (
         "by the product",
         terminate_backends,
     ),
-    Fault("SIGSTOP of a backend", "database", 3, "SIGSTOP of one for up to 15 s", "SIGCONT", freeze_backend),
+    Fault("SIGSTOP of a backend", "database", 3, "SIGSTOP of one or all for up to 15 s", "SIGCONT", freeze_backend),
     Fault("delay", "", 3, "up to 2.5 s each way on some wires, for 2 to 10 s", "no delay", delay),
     Fault("blackhole", "", 4, "one way or both on some wires, for 1 to 14 s", "flows on, or is cut", blackhole),
     Fault("cut", "", 5, "some links end in the middle of a frame", "clients come again", cut),

@@ -237,7 +237,7 @@ _ALL = (
         "server",
         "A message is accepted when it is put into the writer's queue, not when its batch is committed.",
         ("lost", "out_of_order"),
-        ("kill of PostgreSQL", "termination of backends", "kill of twistd"),
+        ("SIGSTOP of a backend", "kill of PostgreSQL", "people who are away"),
         ((writer.MailWriter, "put", _accept_before_commit),),
     ),
     Mutant(

@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 CHECKOUT = Path(__file__).resolve().parents[2]
 SERVICES = 5
 OPERATIONS_OFFSET = 80
+CLAIM_OFFSET = 99
 START_SECONDS = 90.0
 STOP_SECONDS = 15.0
 AGAIN_SECONDS = 1.0
@@ -84,7 +85,7 @@ class Server:
         self, home: Path, mutant: str, note: Callable[[str], None], reactor: Any, settings: str = CONFIG
     ) -> None:
         self.home = home
-        self.port = free_block()
+        self.port, self._claim = free_block()
         self._reactor = reactor
         self._note = note
         self._process: _Twistd | None = None
@@ -253,6 +254,7 @@ class Server:
 
     async def left_behind(self) -> None:
         """End what a killed twistd may have left: its PostgreSQL."""
+        self._claim.close()
         pid = self.postmaster
         data = str((self.home / "postgres" / "data").resolve())
         if pid is None or not _works_in(pid, data):
@@ -295,13 +297,21 @@ def _rows(socket_folder: str, sql: str) -> list[Any]:
         connection.close()
 
 
-def free_block() -> int:
-    """The first port of a free block below the range from which the kernel takes clients' own: a network that is
-    started again must find its ports again."""
+def free_block() -> tuple[int, socket.socket]:
+    """The first port of a free block below the range from which the kernel takes clients' own: a network that is started
+    again must find its ports again. While the socket is open, no other run takes the block: not even while the network
+    is down, and all of it looks free."""
     while True:
         base = random.randrange(12_000, 30_000, 100)
+        claim = socket.socket()
+        try:
+            claim.bind(("127.0.0.1", base + CLAIM_OFFSET))
+        except OSError:
+            claim.close()
+            continue
         if all(_is_free(base + offset) for offset in (*range(SERVICES + 1), OPERATIONS_OFFSET)):
-            return base
+            return base, claim
+        claim.close()
 
 
 def _is_free(port: int) -> bool:

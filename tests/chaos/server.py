@@ -298,8 +298,8 @@ def _rows(socket_folder: str, sql: str) -> list[Any]:
 
 
 def free_block() -> tuple[int, socket.socket]:
-    """The first port of a free block below the range from which the kernel takes clients' own: a network that is started
-    again must find its ports again. While the socket is open, no other run takes the block: not even while the network
+    """The first port of a free block below the range from which the kernel takes clients' own: a network must find its
+    ports again when it starts again. While the socket is open, no other run takes the block: not even while the network
     is down, and all of it looks free."""
     while True:
         base = random.randrange(12_000, 30_000, 100)

@@ -51,7 +51,7 @@ class OperationsTest(TestCase):
         self.assertEqual((status["strategy"], status["database"]), ("least-connections", "away"))
         self.assertEqual(
             status["services"],
-            [{"name": "chat-1", "port": 7401, "sessions": 3, "leases": 1, "accepted": 9, "stored": 2}],
+            [{"name": "chat-1", "port": 7401, "open": True, "sessions": 3, "leases": 1, "accepted": 9, "stored": 2}],
         )
 
     async def test_there_is_nothing_else(self) -> None:

@@ -46,6 +46,8 @@ class FastChatError(Exception):
     code: ClassVar[str] = "error"
     retry_after: float | None = None
     """Seconds to wait before the same is worth trying again; None where that would not help."""
+    devices: tuple[str, ...] = ()
+    """In answer to `send`: those of its recipients that do not have the message. The others do."""
 
     def __init__(self, message: str = "", retry_after: float | None = None) -> None:
         if retry_after is not None:
@@ -190,8 +192,6 @@ class Busy(FastChatError):
 
     code = "busy"
     retry_after = 2.0
-    devices: tuple[str, ...] = ()
-    """In answer to `send`: those that do not have the message. The others do."""
 
 
 class Replaced(FastChatError):

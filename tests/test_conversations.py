@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from fastchat_client.core import MAX_TEXT
+from fastchat_client.events import Notice
 from tests.support.joined import JoinedTest, Person
 
 
@@ -170,6 +171,43 @@ class Away(JoinedTest):
         bob.sees("alice: 1", "alice: 2")
         alice.sends("bob", "4")
         bob.sees("alice: 4")
+
+    def test_a_device_of_ones_own_that_is_never_used_again_fails_nothing(self) -> None:
+        net = self.network(mailbox_messages=4, mailbox_share=1.0)
+        alice, bob = net.person("alice"), net.person("bob")
+        phone = net.second_device(alice)
+        net.passes(minutes=6)
+        phone.goes_offline()
+        sent = [alice.sends("bob", f"{number}") for number in range(8)]
+        bob.sees(*(f"alice: {number}" for number in range(8)))
+        self.assertEqual({alice.state_of(one) for one in sent}, {"accepted"})
+        net.passes(minutes=1)
+        self.assertEqual({alice.state_of(one) for one in sent}, {"delivered"})
+        self.assertEqual((alice.vault.waiting(), net.mailbox(phone.device)), (0, 4))
+        notices = [event for event in alice.events if isinstance(event, Notice)]
+        self.assertEqual([notice.code for notice in notices], ["mailbox-full"], "said once")
+        self.assertIn(phone.device[:8], notices[0].text)
+        note = alice.sends("alice", "a note to myself")
+        self.assertEqual(alice.state_of(note), "accepted")
+        bob.goes_offline()
+        for number in range(5):
+            lost = alice.sends("bob", f"away {number}")
+        self.assertEqual(alice.state_of(lost), "failed", "nobody has it")
+
+    def test_one_of_two_devices_of_the_addressee_is_full(self) -> None:
+        net = self.network(mailbox_messages=2, mailbox_share=1.0)
+        alice, bob = net.person("alice"), net.person("bob")
+        phone = net.second_device(bob)
+        phone.goes_offline()
+        sent = [alice.sends("bob", f"{number}") for number in range(5)]
+        bob.sees(*(f"alice: {number}" for number in range(5)))
+        self.assertEqual({alice.state_of(one) for one in sent}, {"accepted"})
+        self.assertEqual(len([event for event in alice.events if isinstance(event, Notice)]), 1)
+        phone.comes_back()
+        phone.sees("alice: 0", "alice: 1")
+        alice.sends("bob", "and on")
+        bob.sees("alice: and on")
+        phone.sees("alice: and on")
 
 
 class Mishaps(JoinedTest):

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from fastchat.errors import Busy, Internal, MailboxFull, RateLimited, UnknownDevice
+from typing import TypeVar
+
+from fastchat.errors import Busy, FastChatError, Internal, MailboxFull, RateLimited, UnknownDevice
 from fastchat.protocols import wire
-from fastchat_client.events import MessageState, State
+from fastchat_client.events import MessageState, Notice, State
 from fastchat_client.outbox import compose_text
 from tests.support.conversation import SceneTest
+
+Error = TypeVar("Error", bound=FastChatError)
+
+
+def naming(error: Error, *devices: str) -> Error:
+    """`error` as the answer for these devices alone."""
+    error.devices = devices
+    return error
 
 
 class Refused(SceneTest):
@@ -85,13 +95,71 @@ class Refused(SceneTest):
         self.scene.settle()
         self.assertEqual(phone.reads("alice"), ["to both"])
         self.network.refuse = lambda device, send: (
-            UnknownDevice() if phone.device in {recipient.device for recipient in send.to} else None
+            naming(UnknownDevice(), phone.device)
+            if phone.device in {recipient.device for recipient in send.to}
+            else None
         )
-        before = alice.says("bob", "to whoever is there")
+        message = alice.says("bob", "to whoever is there")
         self.scene.settle()
         # The phone is in the chain still, so it is tried once more, and then that is all.
-        self.assertEqual(alice.vault.state_of(before), "failed")
+        self.assertEqual(alice.states(message), [State.WAITING, State.ACCEPTED])
         self.assertEqual(len([m for m in alice.said if isinstance(m, wire.KeysRequest)]), 2 + 1)
+        self.assertEqual(bob.reads("alice"), ["to both", "to whoever is there"])
+
+    def test_what_reached_no_device_of_the_addressee_has_failed(self) -> None:
+        alice, bob = self.scene.person("alice"), self.scene.person("bob")
+        mine, phone = self.scene.further_device(alice), self.scene.further_device(bob)
+        self.scene.pass_time(86_500)
+        alice.says("bob", "to all")
+        self.scene.settle()
+        self.assertEqual([item.text for item in mine.vault.history("bob")], ["to all"])
+        self.network.refuse = lambda device, send: naming(MailboxFull(), bob.device, phone.device)
+        lost = alice.says("bob", "for my telephone alone")
+        self.scene.settle()
+        self.assertEqual(alice.states(lost), [State.WAITING, State.FAILED])
+        self.assertEqual(alice.told(Notice), [], "the message says it")
+
+    def test_the_devices_of_the_addressee_fail_one_after_the_other(self) -> None:
+        alice, bob = self.scene.person("alice"), self.scene.person("bob")
+        phone = self.scene.further_device(bob)
+        answered: list[int] = []
+
+        def refuse(device: str, send: wire.Send) -> FastChatError | None:
+            if device != alice.device:
+                return None
+            answered.append(send.n)
+            if send.n == 1:
+                return naming(Busy(), bob.device) if answered == [1] else None
+            return naming(MailboxFull(), *(recipient.device for recipient in send.to))
+
+        self.network.refuse = refuse
+        first = alice.says("bob", "1")
+        self.scene.settle()
+        lost = alice.says("bob", "2")
+        self.scene.settle()
+        self.assertEqual(answered, [1, 2], "the second to the phone alone")
+        self.assertEqual(alice.states(lost), [State.WAITING])
+        self.scene.pass_time(10)
+        self.assertEqual(alice.vault.state_of(first), "delivered")
+        self.assertEqual(alice.states(lost), [State.WAITING, State.FAILED])
+        self.assertEqual((bob.reads("alice"), phone.reads("alice"), alice.vault.waiting()), (["1"], ["1"], 0))
+
+    def test_a_device_that_is_given_up_and_gets_the_next_message(self) -> None:
+        alice, bob = self.scene.person("alice"), self.scene.person("bob")
+        phone = self.scene.further_device(bob)
+        answers: list[MailboxFull | Busy] = [naming(MailboxFull(), phone.device), naming(Busy(), phone.device)]
+        self.network.refuse = lambda device, send: answers.pop() if answers and device == alice.device else None
+        first = alice.says("bob", "1")
+        self.scene.settle()
+        alice.disconnects()
+        alice.connects()
+        self.scene.pass_time(10)
+        self.assertEqual(alice.states(first), [State.WAITING, State.DELIVERED])
+        self.assertEqual(alice.vault.waiting(), 0)
+        alice.says("bob", "2")
+        self.scene.settle()
+        self.assertEqual((bob.reads("alice"), phone.reads("alice")), (["1", "2"], ["2"]))
+        self.assertEqual(len(alice.told(Notice)), 1)
 
     def test_a_device_list_that_was_stale(self) -> None:
         alice, bob = self.scene.person("alice"), self.scene.person("bob")

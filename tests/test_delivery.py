@@ -22,6 +22,13 @@ class DeliveryCase(SynchronousTestCase):
         self.net = self.network()
         self.alice = Sender(self.net, "alice")
 
+    def refused(self, n: int) -> tuple[object, ...]:
+        """The kind of error that message `n` of alice's was answered with, and whom it names, in order."""
+        error = self.alice.outcomes[n]
+        assert error is not None
+        names = {device_id(name): name for name in ("alice", "bob", "carol", "nobody")}
+        return (type(error), *sorted(names[device] for device in error.devices))
+
 
 class ExpressCase(DeliveryCase):
     def test_between_people_who_are_online_nothing_is_stored(self) -> None:
@@ -226,8 +233,34 @@ class MailboxCase(DeliveryCase):
 
     def test_an_unknown_device_does_not_keep_the_others_from_getting_it(self) -> None:
         self.alice.send("bob", "nobody")
-        self.assertIsInstance(self.alice.outcomes[1], UnknownDevice)
+        self.assertEqual(self.refused(1), (UnknownDevice, "nobody"))
         self.assertEqual(self.net.mailbox("bob"), [1])
+
+    def test_a_full_mailbox_is_named_and_the_others_have_the_message(self) -> None:
+        self.net = self.network(mailbox_messages=2, mailbox_share=1.0)
+        self.alice = Sender(self.net, "alice")
+        for _ in range(2):
+            self.alice.send("carol")
+        self.alice.send("carol", "bob")
+        self.assertEqual(self.refused(3), (MailboxFull, "carol"))
+        self.assertEqual(self.net.mailbox("bob"), [3])
+
+    def test_what_the_sender_can_do_most_about_is_told_and_all_are_named(self) -> None:
+        self.net = self.network(mailbox_messages=2, mailbox_share=1.0)
+        self.alice = Sender(self.net, "alice")
+        for _ in range(2):
+            self.alice.send("carol")
+        self.alice.send("carol", "bob", "nobody")
+        self.assertEqual(self.refused(3), (UnknownDevice, "carol", "nobody"))
+        self.alice.send("nobody", "carol")
+        self.assertEqual(self.refused(4), (UnknownDevice, "carol", "nobody"))
+        self.net.store.available = False
+        self.net.login("bob").inbox.set_writable(False)
+        self.alice.send("bob", "carol")
+        self.net.store.available = True
+        self.assertEqual(self.refused(5), (Busy, "bob", "carol"))
+        self.alice.send_again()
+        self.assertEqual(self.refused(5), (MailboxFull, "carol"))
 
     def test_a_message_for_several_devices_is_accepted_when_the_last_one_has_it(self) -> None:
         bob = self.net.login("bob")

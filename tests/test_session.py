@@ -230,7 +230,15 @@ class Sends(SessionCase):
 
     def test_a_device_that_is_not_there(self) -> None:
         error = self.peer_alice.refused(self.peer_alice.send_to(1, "0" * 32))
-        self.assertEqual(error.code, "unknown-device")
+        self.assertEqual((error.code, error.devices), ("unknown-device", ("0" * 32,)))
+
+    def test_one_that_is_not_there_among_others_is_named(self) -> None:
+        send = self.peer_alice.send_to(1, self.bob.id, "0" * 32)
+        self.assertEqual(self.peer_alice.says(send), [])
+        self.peer_bob.says(wire.Received(1))
+        error = self.peer_alice.heard[-1]
+        self.assertEqual((error.code, error.re, error.devices), ("unknown-device", send.id, ("0" * 32,)))
+        self.assertEqual(self.peer_bob.messages(), [1])
 
     def test_more_bytes_than_another_line_can_carry(self) -> None:
         for size in (wire.MAX_BODIES + 1, wire.MAX_BODIES + 500):

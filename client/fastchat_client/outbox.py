@@ -116,19 +116,32 @@ class Outbox:
         """What of a sealed message may go now: a device for which something was refused gets nothing before that."""
         parts = self.recipients(message.n)
         if message.n in self._queue(message.user).waiting:
-            return tuple(part for part in parts if part.device not in self._lanes)
+            return tuple(part for part in parts if self._is_free(part.device, now))
         return tuple(part for part in parts if self._head(part.device, now, not_to) == message.n)
 
-    def put_aside(self, message: Composed) -> None:
-        """Nothing of it may go, and what comes after it need not wait for that."""
-        self._begin(message)
+    def put_aside(self, message: Composed) -> bool:
+        """Nothing of it may go now. Whether what comes after it need not wait for that: it does not for what is for one
+        device alone, a mark or what that has asked for; and must not if a later one of the conversation has begun, for
+        that waits for this one."""
+        queue = self._queue(message.user)
+        may_pass = bool(message.device) or any(n > message.n for n in queue.on_their_way)
+        if may_pass and message.n in queue.waiting:
+            self._begin(message)
+        return may_pass
+
+    def _may_go(self, device: str, now: float) -> bool:
+        lane = self._lanes.get(device)
+        return lane is None or not (lane.not_before > now or (lane.refused and self._under_way[device]))
+
+    def _is_free(self, device: str, now: float) -> bool:
+        """Whether something new may go to it at once: nothing else has to go there first."""
+        return self._may_go(device, now) and not (device in self._lanes and self._lanes[device].rest)
 
     def _head(self, device: str, now: float, not_to: Collection[str]) -> int:
         """The first of the rest of a device that may go now; 0 if none."""
-        lane = self._lanes.get(device)
-        if lane is None or lane.not_before > now or (lane.refused and self._under_way[device]):
+        if not self._may_go(device, now):
             return 0
-        return next((n for n, user in lane.rest if user not in not_to), 0)
+        return next((n for n, user in self._lanes[device].rest if user not in not_to), 0)
 
     def get(self, n: int) -> Composed | None:
         row = self._vault.execute(f"SELECT {_COLUMNS} FROM outbox WHERE n = ?", (n,)).fetchone()  # noqa: S608
@@ -149,6 +162,10 @@ class Outbox:
         rows = self._vault.execute("SELECT device, body FROM sealed WHERE n = ? AND body NOT NULL", (n,))
         return tuple(Recipient(device, Raw(body)) for device, body in rows)
 
+    def devices(self, n: int) -> list[str]:
+        """Those that have message `n` or are to get it."""
+        return [device for (device,) in self._vault.execute("SELECT device FROM sealed WHERE n = ?", (n,))]
+
     def was_recipient(self, n: int, device: str) -> bool:
         row = self._vault.execute("SELECT 1 FROM sealed WHERE n = ? AND device = ?", (n, device)).fetchone()
         return row is not None
@@ -161,7 +178,7 @@ class Outbox:
         if message.n in self._queue(message.user).waiting:
             self._begin(message, devices)
         for device in devices:
-            if device in self._lanes:
+            if device in self._lanes and (message.n, message.user) in self._lanes[device].rest:
                 self._lanes[device].rest.remove((message.n, message.user))
 
     def _begin(self, message: Composed, going: Collection[str] = ()) -> None:
@@ -190,11 +207,7 @@ class Outbox:
 
     def accepted(self, message: Composed, now: int, devices: Sequence[str]) -> bool:
         """These devices have it, or will. Whether that were all."""
-        for device in devices:
-            lane = self._lanes.get(device)
-            if lane is not None:
-                lane.refused = False
-                self._forget_if_done(device)
+        self._go_on(devices)
         self._vault.execute_many(
             "UPDATE sealed SET body = NULL WHERE n = ? AND device = ?", [(message.n, device) for device in devices]
         )
@@ -213,6 +226,13 @@ class Outbox:
             lane.not_before = max(lane.not_before, not_before)
         if is_failure:
             self._vault.execute("UPDATE outbox SET refusals = refusals + 1 WHERE n = ?", (message.n,))
+
+    def given_up(self, message: Composed, devices: Sequence[str]) -> None:
+        """The network will never take it for these devices; it is as it was for the others."""
+        self._go_on(devices)
+        self._vault.execute_many(
+            "DELETE FROM sealed WHERE n = ? AND device = ?", [(message.n, device) for device in devices]
+        )
 
     def seal_again(self, message: Composed, is_last: bool) -> None:
         """Its recipient's devices are not those that it was sealed for: seal it once more, for those that are there.
@@ -271,6 +291,15 @@ class Outbox:
         for device, lane in list(self._lanes.items()):
             if (message.n, message.user) in lane.rest:
                 lane.rest.remove((message.n, message.user))
+                self._forget_if_done(device)
+
+    def _go_on(self, devices: Sequence[str]) -> None:
+        """What is next may go to these devices, unless more than this is on its way: an earlier one, which has waited
+        for its other devices, says nothing of those that were sent behind the refused one."""
+        for device in devices:
+            lane = self._lanes.get(device)
+            if lane is not None and not self._under_way[device]:
+                lane.refused = False
                 self._forget_if_done(device)
 
     def _forget_if_done(self, device: str) -> None:

@@ -7,9 +7,9 @@ again, as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from fastchat.errors import Busy, FastChatError, FrameTooLong, Internal, SignatureInvalid, TrustError, UnknownDevice
+from fastchat.errors import FastChatError, FrameTooLong, Internal, SignatureInvalid, TrustError, UnknownDevice
 from fastchat.identity.links import DeviceIdentity
 from fastchat.protocols.wire import Error, KeysRequest, Send, bodies_size, exception_from
 from fastchat_client import outbox, ratchet
@@ -31,6 +31,8 @@ _LINE_OVERHEAD = 1024
 class Sender:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._told_missing = set[str]()
+        """Devices of which the person knows that something did not reach them."""
 
     def pump(self) -> None:
         """Send everything that may go now, and ask for the keys of who cannot be written to yet."""
@@ -55,9 +57,7 @@ class Sender:
             if not self._may_write_to(live, message.user) or not (message.is_sealed or self._seal(live, message)):
                 not_to.add(message.user)
             elif (after := box.get(message.n)) is not None and after.is_sealed and not self._send(live, after, not_to):
-                if after.device:
-                    box.put_aside(after)  # a mark, or what one device has asked for: people are not to wait for it
-                else:
+                if not box.put_aside(after):
                     not_to.add(after.user)
 
     def _send(self, live: Live, message: Composed, not_to: set[str]) -> bool:
@@ -170,20 +170,45 @@ class Sender:
             return
         message, devices = answered
         problem = exception_from(error)
+        # Those that are not named have it; an answer that names none of them says it of nobody.
+        named = set(problem.devices)
+        missing = [device for device in devices if device in named] or list(devices)
+        having = [device for device in devices if device not in missing]
         is_failure = isinstance(problem, Internal)
         if problem.retry_after is not None or (is_failure and message.refusals < MOST_REFUSALS):
             wait = FAILURE_PATIENCE if problem.retry_after is None else problem.retry_after
-            # Those that are not named have it; an answer that names none of them says it of nobody.
-            named = problem.devices if isinstance(problem, Busy) else ()
-            missing = [device for device in devices if device in named] or devices
             self._parts.outbox.refused(message, missing, self._parts.clock() + wait, is_failure)
-            self._accept(message, [device for device in devices if device not in missing])
+            self._accept(message, having)
         elif isinstance(problem, UnknownDevice) and not message.sealed_again and not message.device:
             for user in (message.user, self._parts.me.user):
                 self._parts.accounts.mark_user_stale(user)
             self._parts.outbox.seal_again(message, is_last=True)
+        elif self._is_for_others(message, missing):
+            self._parts.outbox.given_up(message, missing)
+            self._tell_missing(message, missing, problem)
+            self._accept(message, having)
         else:
             self.fail(message, problem)
+
+    def _is_for_others(self, message: Composed, missing: Sequence[str]) -> bool:
+        """Whether its addressee has it, or is still to get it, on a device that is not one of `missing`."""
+        if message.user == self._parts.me.user and not message.device:
+            return True  # on this one
+        own = self._own_devices()
+        return any(device not in own for device in self._parts.outbox.devices(message.n) if device not in missing)
+
+    def _own_devices(self) -> Collection[str]:
+        account = self._parts.accounts.get(self._parts.me.user)
+        return () if account is None else account.devices
+
+    def _tell_missing(self, message: Composed, missing: Sequence[str], problem: FastChatError) -> None:
+        own = self._own_devices()
+        for device in missing:
+            if message.shown and device not in self._told_missing:
+                self._told_missing.add(device)
+                whose = self._parts.me.user if device in own else message.user
+                text = f"a message did not reach the device {device[:8]} of {whose}, only others: {problem.message}"
+                self._parts.tell(Notice(problem.code, text))
 
     def fail(self, message: Composed, problem: FastChatError) -> None:
         """`message` will never go."""

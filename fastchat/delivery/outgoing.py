@@ -5,7 +5,7 @@ if nothing before it in its lane is on its way to the mailbox; and before a mess
 offered and unanswered in its lane is stored.** So the mailbox never holds a message whose predecessors are neither
 there nor received. After `busy` a lane answers `busy` to everything later than the message that was refused, until
 that one comes again. Lanes know nothing of each other: who is online gets a message at once, also when it cannot be
-stored for another of its recipients, and `busy` names those that it could not be stored for.
+stored for another of its recipients, and the error names those that it could not be stored for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from fastchat.bus import Bus, Offer
 from fastchat.delivery.writer import MailWriter
-from fastchat.errors import Busy, FastChatError
+from fastchat.errors import Busy, FastChatError, UnknownDevice
 from fastchat.protocols.wire import Recipient
 from fastchat.store import Mail
 
@@ -53,12 +53,22 @@ class _Submission:
         self.missing: list[str] = []
         """Devices that do not have it, and will not without being sent it again."""
 
+    def misses(self, device: str, error: FastChatError) -> None:
+        """What the sender can do most about is told: the other errors come again."""
+        self.missing.append(device)
+        if self.error is None or _urgency(error) > _urgency(self.error):
+            self.error = error
+
     def outcome(self) -> FastChatError | None:
-        if not isinstance(self.error, Busy):
-            return self.error
-        busy = Busy(self.error.message, self.error.retry_after)
-        busy.devices = tuple(self.missing)
-        return busy
+        if self.error is None:
+            return None
+        outcome = type(self.error)(self.error.message, self.error.retry_after)  # that one is not this one's alone
+        outcome.devices = tuple(self.missing)
+        return outcome
+
+
+def _urgency(error: FastChatError) -> int:
+    return 2 if isinstance(error, Busy) else 1 if isinstance(error, UnknownDevice) else 0
 
 
 class _Lane:
@@ -136,8 +146,8 @@ class Outgoing:
     def send(self, n: int, recipients: Sequence[Recipient], done: Done) -> None:
         """Deliver message `n` to each recipient device; `done(None)` when all have it or it is stored for them.
 
-        `done(error)`: `Busy` when it must be sent again, to the devices that it names; `MailboxFull` or
-        `UnknownDevice` when that would not help for at least one device (the other devices have the message).
+        `done(error)`: for the devices that it names, `Busy` when it must be sent to them again, `UnknownDevice` or
+        `MailboxFull` when that would not help. The other devices have the message.
         """
         submission = _Submission(n, len(recipients), done)
         self.unaccepted += 1
@@ -148,7 +158,8 @@ class Outgoing:
             if lane.refused is not None and n > lane.refused:
                 self.settle(message, Busy("an earlier message to the same device must come first"))
                 continue
-            lane.refused = None
+            if n == lane.refused:
+                lane.refused = None
             if lane.storing:
                 self._store(message)
             else:
@@ -204,10 +215,7 @@ class Outgoing:
             self._lanes.pop(message.lane.device, None)
         submission = message.submission
         if error is not None:
-            submission.missing.append(message.lane.device)
-            if not isinstance(submission.error, Busy):
-                # Busy wins over a final error: it is sent again, and the final error will come again too.
-                submission.error = error
+            submission.misses(message.lane.device, error)
         submission.open -= 1
         if submission.open == 0:
             self.unaccepted -= 1

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from fastchat.errors import Busy, FastChatError, ProtocolError, by_code
+from fastchat.errors import FastChatError, ProtocolError, by_code
 
 VERSION = 1
 """Of the protocol. A server speaks exactly the versions that PROTOCOL.md lists."""
@@ -354,8 +354,9 @@ class GoAway(msgspec.Struct, tag_field="t", tag="goaway", frozen=True):
 class Error(msgspec.Struct, tag_field="t", tag="error", frozen=True, omit_defaults=True):
     """server → client: request `re` was refused; without `re`, the connection itself ends with this (but for
     `bad-frame` after login, which answers a line that has no readable `id`). `code` is one of those in
-    `fastchat.errors`; `retry_after` (seconds) comes with `busy` and `rate-limited`; `devices` with `busy` in answer to
-    `send`: those of its recipients that do not have the message yet. The others have it."""
+    `fastchat.errors`; `retry_after` (seconds) comes with `busy` and `rate-limited`; `devices` with `busy`,
+    `unknown-device` and `mailbox-full` in answer to `send`: those of its recipients that do not have the message. The
+    others have it."""
 
     code: str
     message: str
@@ -417,8 +418,7 @@ def is_body(raw: Raw) -> bool:
 def error_from(error: FastChatError, re: int | UnsetType = UNSET) -> Error:
     """The wire's `error` for an exception of ours."""
     retry_after = UNSET if error.retry_after is None else error.retry_after
-    devices = error.devices if isinstance(error, Busy) else ()
-    return Error(code=error.code, message=error.message, re=re, retry_after=retry_after, devices=devices)
+    return Error(code=error.code, message=error.message, re=re, retry_after=retry_after, devices=error.devices)
 
 
 def exception_from(error: Error) -> FastChatError:
@@ -427,8 +427,7 @@ def exception_from(error: Error) -> FastChatError:
     exception = by_code(error.code)(error.message[:500])
     if isinstance(error.retry_after, float):
         exception.retry_after = min(max(0.0, error.retry_after), 3600.0)
-    if isinstance(exception, Busy):
-        exception.devices = error.devices
+    exception.devices = error.devices
     return exception
 
 

@@ -244,14 +244,19 @@ class Line:
 
     def _send(self, send: wire.Send) -> None:
         refusal = self.network.refuse(self.device, send)
-        if refusal is not None:
+        if refusal is not None and not refusal.devices:
             raise refusal
         if any(recipient.device not in self.network.devices for recipient in send.to):
             raise UnknownDevice
         self.network.sends.append((self.device, send))
         at = int(self.network.seconds() * 1000)
+        missing = () if refusal is None else refusal.devices
         for recipient in send.to:
+            if recipient.device in missing:
+                continue
             self.network.post(recipient.device, Mail(self._user, self.device, send.n, at, bytes(recipient.body)))
+        if refusal is not None:
+            raise refusal
         self.tell(wire.Accepted(send.id))
 
     def _received(self, received: wire.Received) -> None:

@@ -115,7 +115,9 @@ def _caught(verdict: Verdict) -> str:
     if verdict.history is None:
         return ""
     found = {kind: getattr(verdict.history, kind) for kind in (*KINDS, "waiting")}
-    return ", ".join(f"{kind.replace('_', ' ')} {number}" for kind, number in found.items() if number)
+    said = [f"{kind.replace('_', ' ')} {number}" for kind, number in found.items() if number]
+    # Mail that nobody fetches: it may be a copy of what has arrived.
+    return ", ".join(said) or ("never at rest" if verdict.quiet_seconds is None else "")
 
 
 def judge(verdict: Verdict) -> int:

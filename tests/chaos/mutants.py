@@ -269,7 +269,7 @@ _ALL = (
         "server",
         "No ring reaches an inbox, and no sweep looks for mail whose ring was lost.",
         ("lost", "out_of_order"),
-        ("clients that stop reading", "SIGSTOP of clients", "blackhole"),
+        ("SIGSTOP of a backend", "people who are away", "second login", "kill of clients"),
         ((LocalBus, "ring", _nothing), (Delivery, "_start_sweep", _nothing)),
     ),
     Mutant(
@@ -301,7 +301,7 @@ _ALL = (
         "server",
         "Of a lane, only the message that was not taken is stored, and not what is unanswered before it.",
         ("out_of_order",),
-        ("SIGSTOP of a backend", "SIGSTOP of clients", "clients that stop reading", "kill of clients"),
+        ("SIGSTOP of a backend", "blackhole"),
         ((outgoing._OnItsWay, "__call__", _spill_one),),
     ),
     Mutant(

@@ -139,9 +139,10 @@ class Outbox:
 
     def _head(self, device: str, now: float, not_to: Collection[str]) -> int:
         """The first of the rest of a device that may go now; 0 if none."""
-        if not self._may_go(device, now):
+        lane = self._lanes.get(device)
+        if lane is None or not self._may_go(device, now):
             return 0
-        return next((n for n, user in self._lanes[device].rest if user not in not_to), 0)
+        return next((n for n, user in lane.rest if user not in not_to), 0)
 
     def get(self, n: int) -> Composed | None:
         row = self._vault.execute(f"SELECT {_COLUMNS} FROM outbox WHERE n = ?", (n,)).fetchone()  # noqa: S608

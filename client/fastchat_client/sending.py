@@ -56,8 +56,8 @@ class Sender:
                 return
             if not self._may_write_to(live, message.user) or not (message.is_sealed or self._seal(live, message)):
                 not_to.add(message.user)
-            elif (after := box.get(message.n)) is not None and after.is_sealed and not self._send(live, after, not_to):
-                if not box.put_aside(after):
+            elif (after := box.get(message.n)) is not None and after.is_sealed:
+                if not (self._send(live, after, not_to) or box.put_aside(after)):
                     not_to.add(after.user)
 
     def _send(self, live: Live, message: Composed, not_to: set[str]) -> bool:

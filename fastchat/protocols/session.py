@@ -16,13 +16,12 @@ from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, UnsetType
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from fastchat.accounts import Accounts
-from fastchat.bus import Offer
 from fastchat.config import Limits
 from fastchat.delivery import Counters, Delivery, Inbox, Outgoing
 from fastchat.directory import Directory
@@ -35,38 +34,30 @@ from fastchat.errors import (
     ProtocolError,
     RateLimited,
     Replaced,
-    RequestError,
 )
 from fastchat.identity.login import ChannelBinding
 from fastchat.limits import Claims, LoginFailures, TokenBucket
 from fastchat.protocols.entrance import Entrance
 from fastchat.protocols.line import CLOSE_SECONDS, Pipe
+from fastchat.protocols.traffic import Traffic
 from fastchat.protocols.wire import (
-    MAX_BODIES,
     MAX_LINE,
-    Accepted,
     AddDevice,
     ClientMessage,
     GoAway,
     Hello,
-    KeysAnswer,
     KeysRequest,
-    LogAnswer,
     Login,
     LogRequest,
-    Message,
     Ping,
     Pong,
     Publish,
-    Published,
     Received,
     Register,
     ScramRequest,
     Send,
     ServerMessage,
-    bodies_size,
     error_from,
-    is_body,
 )
 
 BAD_FRAMES = 10
@@ -140,12 +131,11 @@ class Session:
         self._heard = True
         self._silent = 0.0
         self._stuck = 0.0
+        self._traffic: Traffic | None = None
         self._outgoing: Outgoing | None = None
         self._inbox: Inbox | None = None
         limits = service.limits
-        self._sends = TokenBucket(limits.sends_per_second, limits.sends_burst, service.reactor.seconds)
         self._requests = TokenBucket(limits.requests_per_second, limits.requests_burst, service.reactor.seconds)
-        self._upto = 0
         self._timer: IDelayedCall | None = service.reactor.callLater(
             max(0.0, limits.login_seconds - waited),
             self.end,
@@ -324,13 +314,13 @@ class Session:
 
     def _become_ready(self) -> None:
         """`ready` has been said; now messages may flow."""
-        delivery, device = self._service.delivery, self._entrance.device
+        device = self._entrance.device
         assert device is not None
         self._stop_timer()
         self._pipe.MAX_LENGTH = MAX_LINE
         self._pipe.is_known = True
-        self._outgoing = delivery.outgoing(device.user, device.device, self._service.counters)
-        self._inbox = delivery.open_inbox(device.device, self._deliver, self._replaced)
+        self._traffic = Traffic(self._service, self._pipe, device, self._requests, self._replaced, self.end)
+        self._outgoing, self._inbox = self._traffic.outgoing, self._traffic.inbox
         self._inbox.set_writable(self._pipe.is_writable)
 
     def _replaced(self) -> None:
@@ -341,69 +331,25 @@ class Session:
 
     # --- after login -------------------------------------------------------------------------------------------------
 
+    @property
+    def _ready(self) -> Traffic:
+        assert self._traffic is not None
+        return self._traffic
+
     def _send(self, send: Send) -> None:
-        outgoing = self._outgoing
-        assert outgoing is not None
-        for recipient in send.to:
-            if not is_body(recipient.body):
-                raise ProtocolError("a body is a string of base64")
-        if len(send.to) > 1 and len({recipient.device for recipient in send.to}) < len(send.to):
-            raise RequestError("a device is named twice")
-        if bodies_size(send.to) > MAX_BODIES:
-            raise RequestError(f"the bodies of a message have {MAX_BODIES} bytes at most")
-        if not outgoing.has_room(send.to):
-            self.end(RateLimited("messages to too many devices wait at once"))
-            return
-        if outgoing.unaccepted >= self._service.limits.unaccepted:
-            outgoing.refuse(send.n, send.to)
-            raise RateLimited(f"more than {self._service.limits.unaccepted} messages wait to be accepted")
-        if not self._sends.take():
-            outgoing.refuse(send.n, send.to)
-            raise RateLimited("too many messages a second", retry_after=max(0.1, self._sends.wait()))
-        re = send.id
-
-        def done(error: FastChatError | None) -> None:
-            self._pipe.send(Accepted(re) if error is None else error_from(error, re))
-
-        outgoing.send(send.n, send.to, done)
+        self._ready.send(send)
 
     def _received(self, received: Received) -> None:
-        assert self._inbox is not None
-        if received.upto <= self._upto and not self._requests.take():
-            self.end(RateLimited("too many receipts that say nothing new"))
-            return
-        self._upto = received.upto
-        try:
-            self._inbox.received(received.upto)
-        except ProtocolError as error:
-            self.end(error)
-
-    def _deliver(self, k: int, offer: Offer) -> None:
-        # From the mailbox it comes as plain bytes, which would be encoded a second time.
-        self._pipe.send(Message(k, offer.user, offer.device, offer.n, offer.at, Raw(offer.body)))
+        self._ready.received(received)
 
     def _keys(self, request: KeysRequest) -> None:
-        if request.claim:
-            self._service.claims.take(self._entrance.user, frozenset(request.users))
-        self._ask(request.id, self._found_keys(request))
-
-    async def _found_keys(self, request: KeysRequest) -> ServerMessage:
-        return KeysAnswer(re=request.id, accounts=await self._service.directory.keys(request.users, request.claim))
+        self._ask(request.id, self._ready.keys(request))
 
     def _publish(self, request: Publish) -> None:
-        self._ask(request.id, self._published(request))
-
-    async def _published(self, request: Publish) -> ServerMessage:
-        device = self._entrance.device
-        assert device is not None
-        return Published(re=request.id, one_time_keys=await self._service.directory.publish(device, request.keys))
+        self._ask(request.id, self._ready.publish(request))
 
     def _log(self, request: LogRequest) -> None:
-        self._ask(request.id, self._read_log(request))
-
-    async def _read_log(self, request: LogRequest) -> ServerMessage:
-        leaves, checkpoint = await self._service.directory.log(request.start)
-        return LogAnswer(re=request.id, start=request.start, leaves=leaves, checkpoint=checkpoint)
+        self._ask(request.id, self._ready.log(request))
 
     def _ping(self, ping: Ping) -> None:
         self._pipe.send(Pong(re=ping.id))

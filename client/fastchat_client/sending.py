@@ -54,11 +54,17 @@ class Sender:
             message = box.next(self._parts.clock(), not_to)
             if message is None:
                 return
-            if not self._may_write_to(live, message.user) or not (message.is_sealed or self._seal(live, message)):
+            if not self._goes(live, message, not_to):
                 not_to.add(message.user)
-            elif (after := box.get(message.n)) is not None and after.is_sealed:
-                if not (self._send(live, after, not_to) or box.put_aside(after)):
-                    not_to.add(after.user)
+
+    def _goes(self, live: Live, message: Composed, not_to: set[str]) -> bool:
+        """Seal it, and send what of it may go. Whether others to the same user may be looked at now."""
+        if not self._may_write_to(live, message.user) or not (message.is_sealed or self._seal(live, message)):
+            return False
+        after = self._parts.outbox.get(message.n)
+        if after is None or not after.is_sealed:
+            return True
+        return self._send(live, after, not_to) or self._parts.outbox.put_aside(after)
 
     def _send(self, live: Live, message: Composed, not_to: set[str]) -> bool:
         """Send what may go of a sealed message; False if that is nothing."""

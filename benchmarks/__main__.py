@@ -49,7 +49,9 @@ def main() -> None:
         with Server(home) as server:
             rows.append(Row("second start to the link", f"{server.seconds_to_link:.2f} s"))
             _say(f"twistd is process {server.pid}")
-            bench = Bench(server, options.seconds, options.runs)
+            if options.precedence:
+                server.take_precedence()
+            bench = Bench(server, options.seconds, options.runs, options.precedence)
             for name, measure in (MEASUREMENTS | FLOODS).items():
                 if name in options.what:
                     _say(name)
@@ -67,6 +69,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--seconds", type=float, default=4.0, help="of one run of a steady load (default: 4)")
     parser.add_argument("--runs", type=int, default=3, help="runs, of which the median is shown (default: 3)")
+    parser.add_argument(
+        "--precedence", action="store_true", help="before all else that runs on this machine (Linux, as root)"
+    )
     options = parser.parse_args()
     if "floods" in options.what:
         options.what = [*(what for what in options.what if what != "floods"), *FLOODS]

@@ -5,11 +5,13 @@ windows that take turns, and the server's memory before, during and after. The a
 from __future__ import annotations
 
 import json
+import os
 import select
 import statistics
 import subprocess
 import sys
 import time
+from bisect import bisect
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +20,8 @@ from typing import NamedTuple
 
 from benchmarks.clients import Client, Loop, make_body
 from benchmarks.measurements import SHORT, Bench, Row
-from benchmarks.server import CHECKOUT, SERVICES, Server
+from benchmarks.pauses import Pauses
+from benchmarks.server import CHECKOUT, EAGER, SERVICES, Server
 
 RATE = 200.0
 """Messages a second between the pairs that are measured: each of them sends at less than half of its limit."""
@@ -35,6 +38,8 @@ class Window(NamedTuple):
 
     latencies: Sequence[float]
     """Seconds from the send to the recipient."""
+    left_out: int
+    """Messages that were on their way while the machine stood still."""
     peak: int
     """Resident bytes of the server, the most that were seen."""
     cpu: float
@@ -45,11 +50,15 @@ class Window(NamedTuple):
 class Talk:
     """Pairs that talk at a steady rate, all the time."""
 
-    def __init__(self, server: Server, loop: Loop, pairs: Sequence[tuple[Client, Client]]) -> None:
+    def __init__(
+        self, server: Server, loop: Loop, pairs: Sequence[tuple[Client, Client]], pauses: Pauses | None
+    ) -> None:
         self._server = server
         self._loop = loop
+        self._pauses = pauses
         self._body = make_body(SHORT)
-        self._latencies: list[float] = []
+        self._trips: list[tuple[float, float]] = []
+        """When each was sent, and when it came."""
         self._pairs = pairs
         self._queues: list[deque[float]] = [deque() for _ in pairs]
         self._due = time.perf_counter()
@@ -57,13 +66,13 @@ class Talk:
 
             def take(count: int, queue: deque[float] = queue) -> None:
                 now = time.perf_counter()
-                self._latencies.extend(now - queue.popleft() for _ in range(count))
+                self._trips.extend((queue.popleft(), now) for _ in range(count))
 
             recipient.on_messages = take
         self._turns = cycle(zip(pairs, self._queues, strict=True))
 
     def window(self, seconds: float) -> Window:
-        self._latencies = []
+        self._trips = []
         peak, sampled = 0, 0.0
         now = time.perf_counter
         self._due = began = now()
@@ -82,13 +91,16 @@ class Talk:
         elapsed = now() - began
         used = self._server.cpu().since(cpu)
         self._loop.run_until(lambda: not any(self._queues))
-        return Window(self._latencies, peak, used.twistd / elapsed, used.postgres / elapsed)
+        pauses = self._pauses.all() if self._pauses else []
+        latencies = [came - sent for sent, came in _undisturbed(self._trips, pauses)]
+        left_out = len(self._trips) - len(latencies)
+        return Window(latencies, left_out, peak, used.twistd / elapsed, used.postgres / elapsed)
 
 
 class Attackers:
     """The other process, which is ready to attack once this is made."""
 
-    def __init__(self, name: str, server: Server) -> None:
+    def __init__(self, name: str, server: Server, precedence: bool) -> None:
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "benchmarks.attackers", name, str(server.port), str(SERVICES), server.dsn],
             cwd=CHECKOUT,
@@ -96,6 +108,8 @@ class Attackers:
             stdout=subprocess.PIPE,
             text=True,
         )
+        if precedence:
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, EAGER)
         self.done: dict[str, int] = {}
 
     def _say(self, line: str) -> None:
@@ -130,7 +144,12 @@ class Attackers:
 def _talking(bench: Bench) -> Iterator[Talk]:
     clients = bench.log_in(bench.devices[: 2 * PAIRS])
     bench.loop.run(1.0)
-    yield Talk(bench.server, bench.loop, list(zip(clients[::2], clients[1::2], strict=True)))
+    pauses = Pauses() if bench.precedence else None
+    try:
+        yield Talk(bench.server, bench.loop, list(zip(clients[::2], clients[1::2], strict=True)), pauses)
+    finally:
+        if pauses:
+            pauses.stop()
     bench.log_out(clients)
 
 
@@ -144,7 +163,7 @@ def attack(bench: Bench, name: str) -> list[Row]:
         talk.window(2.0)
         before = server.memory()
         for _ in range(bench.runs):
-            attackers = Attackers(name, server)
+            attackers = Attackers(name, server, bench.precedence)
             try:
                 attackers.hear(loop)
                 quiet.append(talk.window(QUIET_SECONDS))
@@ -173,9 +192,10 @@ def _rows(
         window.postgres for window in quiet
     )
     each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    compared = f"p99 x {_p99(with_it) / _p99(without):.2f}, by turns {each}; {_numbers(attacked)}"
     return [
-        Row(f"{name}: without it", _figures(without), note=f"{len(without):,} messages"),
-        Row(f"{name}: with it", _figures(with_it), note=f"p99 x {_p99(with_it) / _p99(without):.2f}, by turns {each}"),
+        Row(f"{name}: without it", _figures(without), note=_numbers(quiet)),
+        Row(f"{name}: with it", _figures(with_it), note=compared),
         Row(
             f"{name}: memory",
             f"{_mib(before)}, {_mib(peak)}, {_mib(after)} MiB",
@@ -183,6 +203,20 @@ def _rows(
         ),
         Row(f"{name}: cost", f"{cpu:.0%} + {postgres:.0%} of a core", note=did),
     ]
+
+
+def _undisturbed(trips: Sequence[tuple[float, float]], pauses: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    begins = sorted(began for began, _ in pauses)
+    ends = sorted(ended for _, ended in pauses)
+    # A trip meets no pause if all that began before it came had ended before it was sent.
+    return [(sent, came) for sent, came in trips if bisect(begins, came) == bisect(ends, sent)]
+
+
+def _numbers(windows: Sequence[Window]) -> str:
+    left_out = sum(window.left_out for window in windows)
+    return f"{sum(len(window.latencies) for window in windows):,} messages" + (
+        f", {left_out:,} left out" if left_out else ""
+    )
 
 
 def _pooled(windows: Sequence[Window]) -> list[float]:

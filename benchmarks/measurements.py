@@ -40,10 +40,11 @@ class Row(NamedTuple):
 class Bench:
     """A running server, its database, and 100 accounts that have logged in once."""
 
-    def __init__(self, server: Server, seconds: float, runs: int) -> None:
+    def __init__(self, server: Server, seconds: float, runs: int, precedence: bool = False) -> None:
         self.server = server
         self.seconds = seconds
         self.runs = runs
+        self.precedence = precedence
         self.loop = Loop()
         self.database = Database(server.dsn)
         self.devices = self.add_accounts(2 * PAIRS)

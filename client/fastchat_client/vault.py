@@ -25,6 +25,8 @@ from fastchat.errors import ConfigError, LoginFailed
 SCHEMA_VERSION = 1
 KEY_SIZE = 32
 _BUSY_SECONDS = 10.0
+_CACHE_KIB = 2_000
+"""Pages that are kept in memory: the library's own 8 MB is what a program with many vaults has no use for."""
 _SCHEMA = files("fastchat_client").joinpath("schema.sql")
 
 
@@ -263,6 +265,7 @@ def _connect(path: str | Path, key: bytes) -> Any:
         # An acknowledged message must survive a power cut: its sender will not send it again.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:  # new, or the process that made it died before this
             connection.executescript(

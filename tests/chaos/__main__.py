@@ -111,13 +111,14 @@ def _weights(mutant: str) -> dict[str, int]:
 
 
 def _caught(verdict: Verdict) -> str:
-    """By which numbers; "" if by none."""
+    """By which numbers; "" if by none of those that the mutant must be caught by: anything else may have been found
+    for another reason."""
     if verdict.history is None:
         return ""
     found = {kind: getattr(verdict.history, kind) for kind in (*KINDS, "waiting")}
-    said = [f"{kind.replace('_', ' ')} {number}" for kind, number in found.items() if number]
-    # Mail that nobody fetches: it may be a copy of what has arrived.
-    return ", ".join(said) or ("never at rest" if verdict.quiet_seconds is None else "")
+    if not any(found[kind] for kind in MUTANTS[verdict.options.mutant].caught_by):
+        return ""
+    return ", ".join(f"{kind.replace('_', ' ')} {number}" for kind, number in found.items() if number)
 
 
 def judge(verdict: Verdict) -> int:

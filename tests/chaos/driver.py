@@ -77,6 +77,7 @@ class Verdict:
         return (
             self.history is not None
             and self.history.clean
+            and self.history.received > 0  # nothing is lost of nothing
             and self.quiet_seconds is not None
             and not self.tracebacks
             and not self.notes

@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
+from fastchat.delivery import Inbox
 from tests.support.delivery_judge import Violation
 from tests.support.delivery_machine import DeliveryMachine
-from tests.support.delivery_mutants import MUTANTS, Mutant
+from tests.support.delivery_mutants import MUTANTS, Mutant, only_the_first_of_the_held_is_refused
 
 EXAMPLES = int(os.environ.get("DELIVERY_EXAMPLES", "0"))
 """Of the long form; 0: the short one."""
@@ -40,6 +41,33 @@ class Promises(SynchronousTestCase):
                 phases=[Phase.generate, Phase.shrink],
             ),
         )
+
+
+class Written(SynchronousTestCase):
+    """A sequence that a search does not meet."""
+
+    def held_too_long(self) -> None:
+        """bob's mailbox takes its time to be read, and so does what is stored; two messages are held for 2 s."""
+        state = DeliveryMachine()
+        state.starts(
+            window=3, page=1, batch=3, is_small=False, is_joined=True, held=set(), places=(0, None, None, None)
+        )
+        state.world.held.update(("store: asked", "read: asked"))
+        state.logs_in(name="bob", process=0, lags_up=False, lags_down=False)
+        state.writes(sender="alice", conversation=0, count=2, size=1)
+        state.time_passes(seconds=2.1)
+        [reading] = [call for call, pause in enumerate(state.world.paused) if pause.point == "read: asked"]
+        state.hangs_no_more(call=reading, fails=False)
+        try:
+            state.promises_are_kept()
+        finally:
+            state.teardown()
+
+    def test_what_is_held_is_refused_whole(self) -> None:
+        self.held_too_long()
+        self.patch(Inbox, "_refuse_held", only_the_first_of_the_held_is_refused)
+        violation = self.assertRaises(Violation, self.held_too_long)
+        self.assertEqual(violation.kind, "out of order")
 
 
 class Mutants(SynchronousTestCase):

@@ -15,7 +15,7 @@ from fastchat.errors import FastChatError
 
 class Violation(AssertionError):
     """A promise was broken. `kind`: "false accept", "false refusal", "lost", "duplicated", "out of order", "phantom",
-    "window", "stuck" or "leak"."""
+    "window", "receipt", "stuck" or "leak"."""
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(f"{kind}: {text}")

@@ -36,7 +36,7 @@ CONVERSATIONS = {
 HOMES = {"alice": 0, "bob": 1}
 """The process of each sender, where processes are not joined."""
 
-FAULTS = ("breaks", "lags", "transport", "database", "dies")
+FAULTS = ("breaks", "lags", "transport", "leaves", "database", "dies")
 
 STEP_SECONDS = 0.5
 HEALING_SECONDS = 180.0
@@ -184,6 +184,12 @@ class DeliveryMachine(RuleBasedStateMachine):
         chosen.set_writable(not chosen.is_writable)
         self.world.flow()
 
+    @precondition(lambda self: "leaves" in self.faults and self.world.lines)
+    @rule(line=any_of, is_heard=yes_or_no)
+    def is_asked_to_leave(self, line: int, is_heard: bool) -> None:
+        self._line(line).leave(is_heard)
+        self.world.flow()
+
     # --- time and the database ---------------------------------------------------------------------------------------
 
     @rule(seconds=some.sampled_from((0.1, 0.5, 1.0, 2.1, 3.0)))
@@ -259,7 +265,8 @@ class DeliveryMachine(RuleBasedStateMachine):
             world.late.pop(0)()
         for line in world.lines:
             line.lags_up = line.lags_down = False
-            line.set_writable(True)
+            if not line.is_writable:
+                line.set_writable(True)
         world.flow()
         self.promises_are_kept()
 
@@ -287,7 +294,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     def _everybody_has_everything(self) -> None:
         world = self.world
         for line in world.lines:
-            if line.person.line is not line:
+            if line.person.line is not line or line.is_leaving:
                 line.close()
         for place, person in enumerate(world.people.values()):
             if person.line is None:

@@ -52,7 +52,7 @@ def _mutant(
 
 _put, _failed, _send = MailWriter.put, MailWriter._failed, Outgoing.send
 _offer, _hand_over = Inbox.offer, Inbox._hand_over
-_has_read = Inbox._has_read
+_has_read, _received, _retire = Inbox._has_read, Inbox.received, Inbox.retire
 
 
 def _says_nothing(error: FastChatError | None) -> None:
@@ -129,6 +129,17 @@ def followers_of_a_failed_batch_go_on(self: MailWriter, failure: Any, batch: Any
     self._queue, self._queued = behind, queued
 
 
+@_mutant(Inbox, "_could_not_read", "stuck", "lost", points=("read: asked", "read: found"), faults=("breaks",))
+def mailbox_not_read_again(self: Inbox, failure: Any) -> None:
+    self._reading = False
+    self._rung = not self._retired
+
+
+@_mutant(Inbox, "_could_not_read", "out of order", "lost", points=("read: asked", "read: found"), faults=())
+def mailbox_taken_for_empty(self: Inbox, failure: Any) -> None:
+    self._reading = False
+
+
 # --- the order of a lane ----------------------------------------------------------------------------------------------
 
 
@@ -147,7 +158,7 @@ def no_barrier_after_busy(self: _Lane, n: int) -> None:
     pass
 
 
-@_mutant(Outgoing, "send", "out of order", points=("store: asked", "store: numbers drawn"), faults=())
+@_mutant(Outgoing, "send", "out of order", "stuck", points=("store: asked", "store: numbers drawn"), faults=())
 def offered_while_earlier_ones_are_stored(self: Outgoing, n: int, recipients: Any, done: Any) -> None:
     storing = [(lane, lane.storing) for lane in self._lanes.values()]
     for lane, _ in storing:
@@ -187,6 +198,29 @@ def receipts_awaited_for_ever(self: Inbox, now: float) -> None:
 @_mutant(Inbox, "_give_up", "stuck", faults=("breaks", "lags"))
 def closed_inbox_answers_nobody(self: Inbox, message: _Handed) -> None:
     pass
+
+
+def only_the_first_of_the_held_is_refused(self: Inbox) -> None:
+    """A search seldom meets it; tests/test_delivery_machine.py says what has to happen."""
+    first = self._held.popleft() if self._held else None
+    if first is not None:
+        self._held_bytes -= first.size
+        first.answer(False)
+
+
+# --- a session that is asked to leave ---------------------------------------------------------------------------------
+
+
+@_mutant(Inbox, "retire", "window", faults=("leaves",))
+def retired_inbox_goes_on(self: Inbox) -> None:
+    if self._closed:
+        _retire(self)
+
+
+@_mutant(Inbox, "received", "receipt", faults=("leaves", "lags"))
+def receipts_after_retiring_count_for_nothing(self: Inbox, upto: int) -> None:
+    if not self._retired:
+        _received(self, upto)
 
 
 # --- what a client must do (the world's people are the ones who do it) ------------------------------------------------

@@ -30,6 +30,7 @@ from fastchat.config import Config, Limits
 from fastchat.delivery import Counters, Delivery, Outgoing
 from fastchat.delivery.writer import Settled
 from fastchat.errors import Busy, FastChatError, RateLimited
+from fastchat.protocols.session import FINISH_SECONDS
 from fastchat.protocols.wire import DeviceKeys, Recipient
 from fastchat.store import Account, Device, Mail, Stored
 from tests.support.delivery import VERIFIER, device_id, now
@@ -100,6 +101,7 @@ class Line:
         self.is_open = True
         """On the server's side."""
         self.is_writable = True
+        self.is_leaving = False
         self._sizes: dict[int, int] = {}
         """By k, what was handed over and has no receipt yet."""
         process.lines.append(self)
@@ -127,7 +129,7 @@ class Line:
             self.down.append(lambda: self.person.answered(self, n, error))
 
     def _deliver(self, k: int, offer: Offer) -> None:
-        if not self.is_open or not self.is_writable:
+        if not self.is_open or not self.is_writable or self.is_leaving:
             self.world.judge.violate("window", f"{self.person.name}, who takes nothing, is handed {offer.n}")
         size = len(memoryview(offer.body))
         self._sizes[k] = size
@@ -142,11 +144,25 @@ class Line:
         for k in [k for k in self._sizes if k <= upto]:
             del self._sizes[k]
         self.inbox.received(upto)
+        if any(message.k <= upto for message in self.inbox._handed):
+            self.world.judge.violate(
+                "receipt", f"{self.person.name} has received up to {upto}, which counts for nothing"
+            )
 
     def set_writable(self, writable: bool) -> None:
         if self.is_open:
             self.is_writable = writable
             self.inbox.set_writable(writable)
+
+    def leave(self, is_heard: bool) -> None:
+        """The server asks the person to log in elsewhere. Who hears it sends nothing more, and goes when all is
+        answered; in the end the server closes the connection."""
+        if not self.is_leaving:
+            self.is_leaving = True
+            self.inbox.retire()
+            self.process.clock.callLater(FINISH_SECONDS, self.close)
+            if is_heard:
+                self.down.append(self.person.asked_to_leave)
 
     def close(self) -> None:
         """The server notices that the connection is gone."""
@@ -194,6 +210,7 @@ class Person:
         self.world = world
         self.name = name
         self.line: Line | None = None
+        self.is_leaving = False
         self.disk = Disk()
         self.queues: dict[str, _Queue] = {}
         self.refused: dict[str, float] = {}
@@ -211,6 +228,10 @@ class Person:
     def pump(self) -> bool:
         """Send what may go now, lowest number first; whether anything went."""
         line, moved = self.line, False
+        if self.is_leaving:
+            if not any(self.under_way.values()):
+                self.hang_up()
+            return False
         while line is not None and sum(len(queue.on_the_way) for queue in self.queues.values()) < ON_THE_WAY:
             ready = [queue for queue in self.queues.values() if self._may_go(queue)]
             if not ready:
@@ -249,9 +270,13 @@ class Person:
         elif error is not None:
             self.disk.failed.add(n)
 
+    def asked_to_leave(self) -> None:
+        self.is_leaving = True
+
     def hang_up(self) -> None:
         """The connection is gone on this side; whether the server knows is another matter."""
         self.line = None
+        self.is_leaving = False
         for queue in self.queues.values():
             queue.waiting = sorted({*queue.waiting, *queue.on_the_way})
             queue.on_the_way.clear()

@@ -372,6 +372,21 @@ class Ends(SessionCase):
         alice.says(alice.send_to(3, self.bob.id))
         self.assertEqual(newer.messages(), [1, 2, 3])
 
+    def test_a_login_that_was_kept_waiting_does_not_replace_one_that_was_asked_for_later(self) -> None:
+        """The older connection may be long dead: its client has given it up and made the newer one."""
+        older = self.peer()
+        older.greets()
+        self.place.store.held = True
+        older.says(older.login(self.bob))
+        self.place.store.held = False  # for the one that waits; others are answered
+        newer = self.online(self.bob)
+        self.place.store.release()
+        self.assert_ended(older, "replaced")
+        self.assertFalse(newer.is_closed)
+        alice = self.online(self.alice)
+        alice.says(alice.send_to(1, self.bob.id))
+        self.assertEqual((older.messages(), newer.messages()), ([], [1]))
+
     def test_what_was_handed_over_and_not_received_goes_to_the_mailbox(self) -> None:
         alice, bob = self.online(self.alice), self.online(self.bob)
         for n in (1, 2, 3):

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -30,7 +31,7 @@ from fastchat.config import Limits
 from fastchat.delivery.inbox import Inbox
 from fastchat.delivery.outgoing import Counters, Outgoing
 from fastchat.delivery.writer import MailRemover, MailWriter
-from fastchat.errors import Busy
+from fastchat.errors import Busy, Replaced
 from fastchat.store import Store
 
 __all__ = ["Counters", "Delivery", "Inbox", "Outgoing"]
@@ -59,6 +60,8 @@ class Delivery:
             store, bus, limits.write_batch, limits.write_batch_bytes, limits.write_queue_bytes, reactor.seconds
         )
         self.remover = MailRemover(store, reactor, limits.write_batch)
+        self.logins = count(1)
+        """Numbers the logins in the order in which they are asked for."""
         self._inboxes: dict[str, Inbox] = {}
         self._turn: list[str] = []
         self._sweeping = False
@@ -91,12 +94,25 @@ class Delivery:
         """What a sending session puts its messages into."""
         return Outgoing(user, device, self._bus, self.writer, self._milliseconds, counters)
 
-    def open_inbox(self, device: str, deliver: Callable[[int, Offer], None], on_replaced: Callable[[], None]) -> Inbox:
+    def open_inbox(
+        self,
+        device: str,
+        deliver: Callable[[int, Offer], None],
+        on_replaced: Callable[[], None],
+        login: int | None = None,
+    ) -> Inbox:
         """Attach an inbox for a device that has just logged in, and begin to drain its mailbox. `deliver(k, offer)`
-        hands one message to the device; it must not raise. An older session's inbox is replaced."""
+        hands one message to the device; it must not raise. `login`: what `logins` gave when the login was asked for.
+        An older session's inbox is replaced. Raises `Replaced` if it is the other one that was asked for later: what
+        a slow database has kept waiting, on a connection that is dead perhaps, must not end the session that works."""
+        login = next(self.logins) if login is None else login
+        current = self._inboxes.get(device)
+        if current is not None and current.login > login:
+            raise Replaced
         inbox = Inbox(
             device, self._store, self.remover, self._limits, deliver, on_replaced, self._inbox_closed, self._reactor
         )
+        inbox.login = login
         self._bus.attach(device, inbox)
         self._inboxes[device] = inbox
         inbox.ring()

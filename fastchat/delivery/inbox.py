@@ -73,6 +73,8 @@ class Inbox:
         reactor: IReactorTime,
     ) -> None:
         self.device = device
+        self.login = 0
+        """Which login of all it belongs to (`Delivery.logins`)."""
         self._store = store
         self._remover = remover
         self._window_messages = limits.window_messages

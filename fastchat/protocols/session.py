@@ -128,6 +128,7 @@ class Session:
         self._bad_frames = 0
         self._pending = 0
         self._leaving = False
+        self._login_number = 0
         self._heard = True
         self._silent = 0.0
         self._stuck = 0.0
@@ -310,6 +311,7 @@ class Session:
         self._ask(request.id, self._entrance.add_device(request), State.GREETED)
 
     def _login(self, request: Login) -> None:
+        self._login_number = next(self._service.delivery.logins)
         self._ask(request.id, self._entrance.login(request), State.READY)
 
     def _become_ready(self) -> None:
@@ -319,7 +321,13 @@ class Session:
         self._stop_timer()
         self._pipe.MAX_LENGTH = MAX_LINE
         self._pipe.is_known = True
-        self._traffic = Traffic(self._service, self._pipe, device, self._requests, self._replaced, self.end)
+        try:
+            self._traffic = Traffic(
+                self._service, self._pipe, device, self._requests, self._replaced, self.end, self._login_number
+            )
+        except Replaced as error:
+            self.end(error)
+            return
         self._outgoing, self._inbox = self._traffic.outgoing, self._traffic.inbox
         self._inbox.set_writable(self._pipe.is_writable)
 

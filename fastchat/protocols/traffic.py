@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 class Traffic:
     """Of one session of `device`. `requests` pays for receipts that say nothing new. `replaced` and `end` are the
-    session's: told when the device has logged in elsewhere; says why, and closes."""
+    session's: told when the device has logged in elsewhere; says why, and closes. `login`: its number. Raises
+    `Replaced` if the device has logged in elsewhere since."""
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Traffic:
         requests: TokenBucket,
         replaced: Callable[[], None],
         end: Callable[[FastChatError], None],
+        login: int,
     ) -> None:
         self._service = service
         self._pipe = pipe
@@ -59,7 +61,7 @@ class Traffic:
         limits = service.limits
         self._sends = TokenBucket(limits.sends_per_second, limits.sends_burst, service.reactor.seconds)
         self.outgoing = service.delivery.outgoing(device.user, device.device, service.counters)
-        self.inbox = service.delivery.open_inbox(device.device, self._deliver, replaced)
+        self.inbox = service.delivery.open_inbox(device.device, self._deliver, replaced, login)
 
     def send(self, send: Send) -> None:
         """Raises `ProtocolError`, `RequestError`, `RateLimited`."""

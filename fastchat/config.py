@@ -121,7 +121,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mailbox_page_bytes: Annotated[Size, Meta(description="Bytes of them: no more is read once there are so many.")] = (
         1024 * 1024
     )
-    write_batch: Annotated[Count, Meta(description="Messages written to the database in one transaction.")] = 500
+    write_batch: Annotated[Count, Meta(description="Messages written to the database in one transaction.")] = 100
     write_batch_bytes: Annotated[Size, Meta(description="Bytes of them; a message that is larger goes alone.")] = (
         4 * 1024 * 1024
     )

@@ -9,13 +9,15 @@ from typing import Any, cast
 
 from msgspec import UNSET, Raw
 from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.delivery import outgoing
 from fastchat.protocols import wire
 from fastchat.services import listening
-from fastchat.services.doorway import ENDED_BEFORE_CLEANING, Doorway
+from fastchat.services.doorway import ENDED_BEFORE_CLEANING, HEARD_SECONDS, PAUSE, Doorway, PatientPort
 from tests.support.calling import Peer, SessionCase
 from tests.support.delivery import now
 from tests.support.people import OwnDevice
@@ -251,9 +253,11 @@ class Turns:
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], None]] = []
+        self.delays: list[float] = []
 
     def callLater(self, seconds: float, call: Callable[[], None]) -> None:
         self.calls.append(call)
+        self.delays.append(seconds)
 
     def turn(self) -> None:
         calls, self.calls = self.calls, []
@@ -261,52 +265,129 @@ class Turns:
             call()
 
 
+class Mute:
+    """A reactor that watches nothing."""
+
+    def addReader(self, reader: object) -> None: ...
+
+    removeReader = addWriter = removeWriter = addReader
+
+
+class Door(Factory):
+    """Takes nobody in, and counts."""
+
+    noisy = False
+
+    def __init__(self, doorway: Doorway) -> None:
+        self.doorway = doorway
+        self.taken = 0
+        self.said: list[str] = []
+
+    def buildProtocol(self, addr: object) -> None:
+        self.taken += 1
+
+
 class Waiting(SynchronousTestCase):
-    """Of all that are not logged in, a few are heard in each turn."""
+    """All that are not logged in have a share of the time."""
 
     def setUp(self) -> None:
         self.reactor = Turns()
         self.cleaned = 0
-        self.doorway = Doorway(self.reactor, self.clean)
+        self.used = 0.0
+        self.doorway = Doorway(self.reactor, self.clean, lambda: self.used)
         self.heard: list[int] = []
 
     def clean(self) -> None:
         self.cleaned += 1
 
-    def test_a_few_a_turn_and_all_in_the_end_in_order(self) -> None:
-        for number in range(5):
-            self.doorway.wait(partial(self.heard.append, number))
+    def wait(self, number: int, seconds: float) -> None:
+        """To be heard, which takes so long."""
+        self.doorway.wait(partial(self.hear, number, seconds))
+
+    def hear(self, number: int, seconds: float) -> None:
+        self.heard.append(number)
+        self.used += seconds
+
+    def test_a_turn_hears_no_more_than_its_time_and_all_are_heard_in_order(self) -> None:
+        for number in range(7):
+            self.wait(number, 0.4 * HEARD_SECONDS)
         self.assertEqual(self.heard, [])
-        for heard in (2, 4, 5):
+        for heard in (3, 6, 7):
             self.reactor.turn()
             self.assertEqual(self.heard, list(range(heard)))
-        self.assertEqual(self.reactor.calls, [])
-        self.doorway.wait(partial(self.heard.append, 5))
+
+    def test_one_that_takes_long_has_a_turn_alone(self) -> None:
+        for number in range(3):
+            self.wait(number, 10 * HEARD_SECONDS)
+        for heard in (1, 2, 3):
+            self.reactor.turn()
+            self.assertEqual(self.heard, list(range(heard)))
+
+    def test_they_have_a_share_of_the_time(self) -> None:
+        for number in range(3):
+            self.wait(number, 0.002)
+            self.reactor.turn()
+        self.assertEqual(self.heard, [0, 1, 2])
+        for delay, expected in zip(self.reactor.delays, (0, *[PAUSE * 0.002] * 3), strict=True):
+            self.assertAlmostEqual(delay, expected)
+
+    def test_who_comes_during_the_pause_waits_for_its_end_and_nothing_runs_without_anybody(self) -> None:
+        self.wait(0, 0.002)
         self.reactor.turn()
-        self.assertEqual(self.heard, list(range(6)))
+        self.wait(1, 0.0)
+        self.wait(2, 0.0)
+        self.assertEqual(self.heard, [0])
+        self.assertEqual(len(self.reactor.calls), 1)
+        self.reactor.turn()
+        self.assertEqual(self.heard, [0, 1, 2])
+        self.assertEqual(self.reactor.calls, [])
+        self.wait(3, 0.0)
+        self.assertEqual(self.reactor.delays[-1], 0)
+        self.reactor.turn()
+        self.assertEqual(self.heard, [0, 1, 2, 3])
 
     def test_who_comes_again_goes_to_the_end(self) -> None:
         def again() -> None:
-            self.heard.append(0)
+            self.hear(0, HEARD_SECONDS)
             if self.heard.count(0) < 3:
                 self.doorway.wait(again)
 
-        for proceed in (again, *(partial(self.heard.append, number) for number in (1, 2, 3))):
-            self.doorway.wait(proceed)
-        for _ in range(4):
+        self.doorway.wait(again)
+        for number in (1, 2, 3):
+            self.wait(number, HEARD_SECONDS)
+        for _ in range(6):
             self.reactor.turn()
         self.assertEqual(self.heard, [0, 1, 2, 3, 0, 0])
 
     def test_one_that_fails_keeps_nobody_from_being_heard(self) -> None:
         def fail() -> None:
+            self.used += HEARD_SECONDS
             raise ZeroDivisionError
 
-        for proceed in (fail, partial(self.heard.append, 1), partial(self.heard.append, 2)):
-            self.doorway.wait(proceed)
-        for _ in range(2):
+        self.doorway.wait(fail)
+        for number in (1, 2):
+            self.wait(number, HEARD_SECONDS)
+        for _ in range(3):
             self.reactor.turn()
         self.assertEqual(self.heard, [1, 2])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_a_port_takes_one_connection_at_a_time_and_none_while_it_is_not_its_turn(self) -> None:
+        door = Door(self.doorway)
+        port: Any = PatientPort(0, door, interface="127.0.0.1", reactor=Mute())
+        port.startReading, port.stopReading = partial(door.said.append, "reads"), partial(door.said.append, "waits")
+        port.startListening()
+        self.addCleanup(port.connectionLost, Failure(ConnectionDone()))
+        crowd = [socket.create_connection(("127.0.0.1", port.getHost().port)) for _ in range(3)]
+        for one in crowd:
+            self.addCleanup(one.close)
+        for taken in (1, 2, 3):
+            door.said.clear()
+            port.doRead()
+            self.assertEqual((door.taken, door.said), (taken - 1, ["waits"]))
+            self.reactor.turn()
+            self.assertEqual((door.taken, door.said), (taken, ["waits", "reads"]))
+            self.reactor.turn()
 
     def test_memory_is_given_back_after_a_flood_and_not_for_a_few(self) -> None:
         for _ in range(ENDED_BEFORE_CLEANING - 1):

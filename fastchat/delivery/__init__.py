@@ -59,7 +59,7 @@ class Delivery:
         self.writer = MailWriter(
             store, bus, limits.write_batch, limits.write_batch_bytes, limits.write_queue_bytes, reactor.seconds
         )
-        self.remover = MailRemover(store, reactor, limits.write_batch)
+        self.remover = MailRemover(store, reactor)
         self.logins = count(1)
         """Numbers the logins in the order in which they are asked for."""
         self._inboxes: dict[str, Inbox] = {}

@@ -25,6 +25,7 @@ SHARE_SECONDS = 1.0
 counting what is there is the one thing here that a small message can make dear."""
 SHARES_KEPT = 10_000
 
+REMOVED_AT_ONCE = 500
 REMOVE_AGAIN_SECONDS = 1.0
 """After a removal that failed. Until it succeeds, what was received is remembered by its inbox."""
 
@@ -172,10 +173,9 @@ class MailRemover:
 
     log = Logger()
 
-    def __init__(self, store: Store, reactor: IReactorTime, batch: int) -> None:
+    def __init__(self, store: Store, reactor: IReactorTime) -> None:
         self._store = store
         self._reactor = reactor
-        self._batch = batch
         self._queue: deque[tuple[str, int, Callable[[int], None]]] = deque()
         self._removing = False
         self._again: IDelayedCall | None = None
@@ -201,7 +201,7 @@ class MailRemover:
             self._idle.reached()
             return
         self._removing = True
-        batch = [self._queue.popleft() for _ in range(min(self._batch, len(self._queue)))]
+        batch = [self._queue.popleft() for _ in range(min(REMOVED_AT_ONCE, len(self._queue)))]
         removing = Deferred.fromCoroutine(self._store.delete_mail([(device, row) for device, row, _ in batch]))
         removing.addCallbacks(self._removed, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
         removing.addErrback(self._mistaken)

@@ -1,12 +1,14 @@
 """What connections may cost before they are somebody's: their way through TLS and up to the login, in turn.
 
-Of all connections that are not logged in, a few are heard in each turn of the reactor, a little of each; so a turn
-costs what a handshake costs, and not what a thousand do that come at once. Who is logged in does not wait. It knows
-TLS and no message: whether a connection is somebody's is said by its shell.
+All connections that are not logged in are heard in turn, a little of each, for about a millisecond in a turn of the
+reactor; and after that for a while not at all. So they have a share of the time, and a turn costs what a handshake
+costs, however many come at once. Who is logged in does not wait. It knows TLS and no message: whether a connection is
+somebody's is said by its shell.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -19,14 +21,14 @@ from twisted.python.failure import Failure
 
 from fastchat.services.memory import give_back
 
-HEARD_A_TURN = 2
-"""Connections, of all ports, from which one turn hears something: a TLS handshake takes half a millisecond."""
+HEARD_SECONDS = 0.0005
+"""CPU time after which a turn hears nobody else: a TLS handshake takes about as much."""
+PAUSE = 2.0
+"""For so many times what they took, those who are not logged in are not heard: they have a third of the time."""
 HEARD_AT_ONCE = 4096
 """Bytes of one connection: as records of one byte each, they cost about as much as a handshake."""
 ENDED_BEFORE_CLEANING = 200
 """TLS connections; each leaves some 25 KiB free that may lie below what is in use."""
-ACCEPTED_A_TURN = 8
-"""Connections that one port takes in one turn. Twisted takes a hundred, and then more."""
 
 
 class Doorway:
@@ -34,17 +36,26 @@ class Doorway:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, clean: Callable[[], None] = give_back) -> None:
+    def __init__(
+        self, reactor: Any, clean: Callable[[], None] = give_back, used: Callable[[], float] = time.thread_time
+    ) -> None:
         self._reactor = reactor
         self._clean = clean
+        self._used = used
         self._waiting: deque[Callable[[], None]] = deque()
+        self._is_coming = False
+        """Whether the next turn in which somebody is heard is under way."""
         self._ended = 0
 
     def wait(self, proceed: Callable[[], None]) -> None:
         """`proceed` is called once, in a later turn; who has waited longest goes first."""
         self._waiting.append(proceed)
-        if len(self._waiting) == 1:
-            self._reactor.callLater(0, self._turn)
+        if not self._is_coming:
+            self._come(0)
+
+    def _come(self, seconds: float) -> None:
+        self._is_coming = True
+        self._reactor.callLater(seconds, self._turn)
 
     def ended(self) -> None:
         """A TLS connection is gone."""
@@ -57,14 +68,17 @@ class Doorway:
             self._clean()
 
     def _turn(self) -> None:
-        for _ in range(min(HEARD_A_TURN, len(self._waiting))):
+        began, spent = self._used(), 0.0
+        while self._waiting and spent < HEARD_SECONDS:
             try:
-                self._waiting[0]()
+                self._waiting.popleft()()
             except Exception:
                 self.log.failure("a connection could not be heard")
-            self._waiting.popleft()
-        if self._waiting:
-            self._reactor.callLater(0, self._turn)
+            spent = self._used() - began
+        self._is_coming = False
+        if spent:
+            # Also when nobody waits now: those who come next are heard after the pause.
+            self._come(PAUSE * spent)
 
 
 class PatientTLS(TLSMemoryBIOProtocol):
@@ -119,8 +133,18 @@ class PatientTLSFactory(TLSMemoryBIOFactory):
 
 
 class PatientPort(Port):
-    """A listening port that does not take everybody at once; the others wait in its backlog."""
+    """A listening port that takes one connection when it is its turn; the others wait in its backlog. So who is taken
+    is heard soon, and those who came together do not run out of time together. Its factory has the `doorway`."""
+
+    factory: Any
 
     def doRead(self) -> None:
-        self.numberAccepts = ACCEPTED_A_TURN
-        super().doRead()  # type: ignore[no-untyped-call]
+        self.stopReading()  # type: ignore[no-untyped-call]
+        self.factory.doorway.wait(self._take)
+
+    def _take(self) -> None:
+        if self.connected:
+            # Twisted takes a hundred at once, and then more.
+            self.numberAccepts = 1
+            super().doRead()  # type: ignore[no-untyped-call]
+            self.startReading()  # type: ignore[no-untyped-call]

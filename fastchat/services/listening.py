@@ -176,6 +176,7 @@ class _Door(Factory):
         self.newcomers: set[_Newcomer] = set()
         self.refused = 0
         """How many are there that are over a limit."""
+        self.doorway = node.doorway
         self._tls = PatientTLSFactory(node.tls, Factory(), node.doorway)
 
     def buildProtocol(self, addr: IAddress | None) -> _Newcomer:

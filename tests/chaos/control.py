@@ -16,9 +16,10 @@ processes.
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -58,14 +59,16 @@ class Control(LineReceiver):
     def __init__(self, network: NetworkService, reactor: Any) -> None:
         self._network = network
         self._reactor = reactor
+        # A process that was stopped finds several lines at once, and a port is closed a turn after it was asked to be.
+        self._one_at_a_time = DeferredLock()
 
     def lineReceived(self, line: bytes) -> None:
         command, name, *more = line.decode().split()
         for chat in self._network.chats:
             if chat.name == name and command == "die":
-                Deferred.fromCoroutine(die(chat, known=more == ["1"])).addErrback(self._failed)
+                self._one_at_a_time.run(_coroutine, die(chat, known=more == ["1"])).addErrback(self._failed)
             elif chat.name == name:
-                revive(chat)
+                self._one_at_a_time.run(revive, chat).addErrback(self._failed)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         try:
@@ -74,4 +77,8 @@ class Control(LineReceiver):
             self.log.debug("the network is stopping already")
 
     def _failed(self, failure: Failure) -> None:
-        self.log.failure("a service did not die", failure)
+        self.log.failure("a service did not die, or not come back", failure)
+
+
+def _coroutine(coroutine: Coroutine[Any, Any, None]) -> Deferred[None]:
+    return Deferred.fromCoroutine(coroutine)

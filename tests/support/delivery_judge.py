@@ -7,7 +7,7 @@ reads the people's disks and the committed rows, and nothing of what is under te
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from fastchat.errors import FastChatError
@@ -42,7 +42,9 @@ class Disk:
         self.written: dict[int, Message] = {}
         """By n, from 1."""
         self.failed: set[int] = set()
-        """Of these: what the network has refused for good."""
+        """Of these: what nobody will be sent any more, as no device of the addressee can have it."""
+        self.given_up: set[tuple[int, str]] = set()
+        """(n, recipient) of what was refused for good for this device, while others have it or are still to get it."""
         self.seen: set[Name] = set()
 
 
@@ -88,21 +90,26 @@ class Judge:
             if (recipient, name.sender) not in self._full:
                 self.violate("false refusal", f"{name} for {recipient}: {error.message}, which the store has not said")
 
-    def answers(self, name: Name, error: FastChatError | None, busy_for: Set[str]) -> None:
-        """The network answers a `send`. `busy_for`: who, by a `busy`, does not have it; everybody else does."""
-        message = self._disks[name.sender].written[name.n]
-        missing = [to for to in message.to if not self._has(to, name)]
-        if error is None or error.retry_after is not None:
-            having = [to for to in message.to if to not in busy_for and (to, name) not in self._refused]
-            for to in having:
-                if to in missing:
-                    self.violate("false accept", f"{name} is said to be accepted for {to}, who does not have it")
-            self._owed.update((to, name) for to in having)
-        else:
-            # Who was refused may have it all the same, from an earlier attempt whose outcome was not known.
-            refused = [to for to in message.to if (to, name) in self._refused]
-            if not refused or set(missing) - set(refused):
-                self.violate("false refusal", f"{name}: {error.message}; {missing} do not have it, {refused} cannot")
+    def answers(self, name: Name, to: Sequence[str], error: FastChatError | None, missing: Set[str]) -> None:
+        """The network answers a `send` to `to`. `missing`: who, by the error, does not have it; the others do."""
+        if error is not None and not missing:
+            self.violate("false refusal", f"{name}: {error.message}; and it is missing nowhere")
+        for each in to:
+            if each in missing:
+                if error is not None and error.retry_after is None:
+                    self._is_refused(each, name)
+            elif not self._has(each, name):
+                self.violate("false accept", f"{name} is said to be accepted for {each}, who does not have it")
+            else:
+                self._owed.add((each, name))
+
+    def gives_up(self, name: Name, recipient: str) -> None:
+        """A client will not send it to `recipient` any more."""
+        self._is_refused(recipient, name)
+
+    def _is_refused(self, recipient: str, name: Name) -> None:
+        if (recipient, name) not in self._refused:
+            self.violate("false refusal", f"{name} is given up for {recipient}, for whom nobody has refused it")
 
     def _has(self, recipient: str, name: Name) -> bool:
         return recipient in self._disks and (name in self._disks[recipient].seen or name in self._stored(recipient))
@@ -124,6 +131,7 @@ class Judge:
                 n < name.n
                 and earlier.conversation == message.conversation
                 and before not in disk.seen
+                and n not in self._disks[name.sender].failed
                 and (recipient, before) not in self._refused
             ):
                 self.violate("out of order", f"{recipient} sees {name} before {before}")
@@ -139,5 +147,5 @@ class Judge:
             for to in message.to
             if to in self._disks
             and (name := Name(sender, n)) not in self._disks[to].seen
-            and not (n in disk.failed and (to, name) in self._refused)
+            and not (n in disk.failed or (n, to) in disk.given_up)
         ]

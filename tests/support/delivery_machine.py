@@ -21,17 +21,19 @@ from zope.interface import implementer
 
 from fastchat.config import Limits
 from tests.support.delivery_judge import Violation
+from tests.support.delivery_person import Person
 from tests.support.delivery_store import POINTS
-from tests.support.delivery_world import NOBODY, Line, Person, World
+from tests.support.delivery_world import NOBODY, Line, World
 
 PEOPLE = ("alice", "desk", "bob", "carol")
+OWN = {"alice": ("desk",)}
 """`desk` is alice's other device: it gets copies of several conversations."""
 
 CONVERSATIONS = {
-    "alice": (("bob", ("bob", "desk")), ("notes", ("desk",)), ("carol", ("carol", "desk")), ("both", ("bob", "carol"))),
+    "alice": (("bob", ("bob", "desk")), ("alice", ("desk",)), ("carol", ("carol", "desk")), ("both", ("bob", "carol"))),
     "bob": (("alice", ("alice", "desk")), ("carol", ("carol",)), ("void", ("carol", NOBODY))),
 }
-"""By sender: each conversation with its recipients."""
+"""By sender: each conversation with its recipients. The one with oneself has one's own name."""
 
 HOMES = {"alice": 0, "bob": 1}
 """The process of each sender, where processes are not joined."""
@@ -98,6 +100,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         `PEOPLE` is logged in."""
         self.world = World(
             PEOPLE,
+            OWN,
             Limits(
                 window_messages=window,
                 window_bytes=1024,

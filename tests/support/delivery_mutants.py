@@ -16,9 +16,11 @@ from fastchat.delivery.outgoing import Outgoing, _Lane, _OnItsWay
 from fastchat.delivery.writer import MailWriter, Settled
 from fastchat.errors import FastChatError
 from fastchat.store import Mail, Waiting
+from fastchat_client.outbox import Outbox
 from tests.support.delivery_machine import FAULTS
+from tests.support.delivery_person import Person
 from tests.support.delivery_store import POINTS
-from tests.support.delivery_world import Line, Person
+from tests.support.delivery_world import Line
 
 
 class Mutant(NamedTuple):
@@ -53,6 +55,7 @@ def _mutant(
 _put, _failed, _send = MailWriter.put, MailWriter._failed, Outgoing.send
 _offer, _hand_over = Inbox.offer, Inbox._hand_over
 _has_read, _received, _retire = Inbox._has_read, Inbox.received, Inbox.retire
+_disconnected = Outbox.disconnected
 
 
 def _says_nothing(error: FastChatError | None) -> None:
@@ -105,7 +108,7 @@ def drain_by_row_number(self: Inbox, page: list[Waiting]) -> None:
     _has_read(self, page)
 
 
-@_mutant(Inbox, "offer", "out of order", points=("read: asked", "read: found"), faults=())
+@_mutant(Inbox, "offer", "out of order", points=("read: asked", "read: found"), faults=("database",))
 def express_past_the_mailbox(self: Inbox, offer: Offer, answer: Answer) -> None:
     size = len(memoryview(offer.body))
     if self._closed or not self._writable or self._held or not self._has_room(size):
@@ -121,7 +124,7 @@ def row_deleted_when_handed_over(self: Inbox, offer: Offer, size: int, answer: A
         self._remover.remove(self.device, row, self._known_rows.discard)
 
 
-@_mutant(MailWriter, "_failed", "out of order", points=("store: asked", "store: committed"), faults=())
+@_mutant(MailWriter, "_failed", "out of order", points=("store: asked",), faults=())
 def followers_of_a_failed_batch_go_on(self: MailWriter, failure: Any, batch: Any) -> None:
     behind, self._queue = self._queue, type(self._queue)()
     queued, self._queued = self._queued, 0
@@ -223,13 +226,14 @@ def receipts_after_retiring_count_for_nothing(self: Inbox, upto: int) -> None:
         _received(self, upto)
 
 
-# --- what a client must do (the world's people are the ones who do it) ------------------------------------------------
+# --- what a client must do ----------------------------------------------------------------------------------------
 
 
-@_mutant(Person, "head", "out of order")
-def client_sends_again_highest_first(self: Person, queue: Any) -> int:
-    highest: int = max(queue.waiting)
-    return highest
+@_mutant(Outbox, "disconnected", "out of order")
+def client_sends_again_highest_first(self: Outbox) -> None:
+    _disconnected(self)
+    for queue in self._queues.values():
+        queue.waiting.reverse()
 
 
 @_mutant(Person, "has_seen", "duplicated")
@@ -237,13 +241,11 @@ def client_does_not_drop_what_it_has_seen(self: Person, name: Any) -> bool:
     return False
 
 
-@_mutant(Person, "hang_up", "lost", "stuck", "out of order")
-def client_does_not_send_again(self: Person) -> None:
-    self.line = None
-    for queue in self.queues.values():
-        queue.on_the_way.clear()
-    self.refused.clear()
-    self.under_way.clear()
+@_mutant(Outbox, "disconnected", "lost", "stuck", "out of order")
+def client_does_not_send_again(self: Outbox) -> None:
+    self._requests.clear()
+    self._under_way.clear()
+    self._lanes.clear()
 
 
 @_mutant(Line, "receipt", "lost", "stuck", "out of order", "window", "leak")

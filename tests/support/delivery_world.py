@@ -6,7 +6,7 @@ The parts that are under test are real: Outgoing, Inbox, MailWriter, MailRemover
     DelayedStore   every await point of the store is a place where one call may hang, go on, fail, or be left for ever
     Process        one Delivery with a bus and a Clock of its own; when it is killed nothing of it acts any more
     Line           one connection and its session on the server: what is on the way in each direction can lag or be lost
-    Person         one device: outbox and seen-set survive everything; sends again, lowest first, as the client must
+    Person         one device: outbox and seen-set survive everything; what it sends when, the client's sender says
     World          all of them, with a `Judge` who is told what happens
 
 `delivery_machine.py` draws what happens here.
@@ -14,13 +14,12 @@ The parts that are under test are real: Outgoing, Inbox, MailWriter, MailRemover
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from msgspec import Raw
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -31,10 +30,11 @@ from fastchat.delivery import Counters, Delivery, Outgoing
 from fastchat.delivery.writer import Settled
 from fastchat.errors import Busy, FastChatError, RateLimited
 from fastchat.protocols.session import FINISH_SECONDS
-from fastchat.protocols.wire import DeviceKeys, Recipient
+from fastchat.protocols.wire import DeviceKeys, Send, error_from
 from fastchat.store import Account, Device, Mail, Stored
 from tests.support.delivery import VERIFIER, device_id, now
-from tests.support.delivery_judge import Disk, Judge, Message, Name
+from tests.support.delivery_judge import Judge, Name
+from tests.support.delivery_person import Person
 from tests.support.delivery_store import DelayedStore, Pause, Rows
 
 NOBODY = "nobody"
@@ -42,7 +42,6 @@ NOBODY = "nobody"
 
 UNACCEPTED = 4
 """Sends of a session that may be open. A client that keeps to it has fewer on the way; these have a few more."""
-ON_THE_WAY = 6
 RETRY_SECONDS = 0.5
 
 
@@ -111,22 +110,23 @@ class Line:
 
     # --- the session -------------------------------------------------------------------------------------------------
 
-    def send(self, n: int, message: Message) -> None:
-        recipients = [Recipient(device_id(to), Raw(message.body)) for to in message.to]
+    def send(self, send: Send) -> None:
         if self.outgoing.unaccepted >= UNACCEPTED:
-            self.outgoing.refuse(n, recipients)
-            self._answer(n, RateLimited(retry_after=RETRY_SECONDS))
+            self.outgoing.refuse(send.n, send.to)
+            self._answer(send, RateLimited(retry_after=RETRY_SECONDS))
         else:
-            self.outgoing.send(n, recipients, partial(self._done, n))
+            self.outgoing.send(send.n, send.to, partial(self._done, send))
 
-    def _done(self, n: int, error: FastChatError | None) -> None:
-        devices = error.devices if isinstance(error, Busy) else ()
-        self.world.judge.answers(Name(self.person.name, n), error, {self.world.owner(device) for device in devices})
-        self._answer(n, error)
+    def _done(self, send: Send, error: FastChatError | None) -> None:
+        to = [self.world.owner(recipient.device) for recipient in send.to]
+        missing = {self.world.owner(device) for device in error.devices} if error else set()
+        self.world.judge.answers(Name(self.person.name, send.n), to, error, missing)
+        self._answer(send, error)
 
-    def _answer(self, n: int, error: FastChatError | None) -> None:
+    def _answer(self, send: Send, error: FastChatError | None) -> None:
         if self.is_open:
-            self.down.append(lambda: self.person.answered(self, n, error))
+            wire = None if error is None else error_from(error)
+            self.down.append(lambda: self.person.answered(send.id, wire))
 
     def _deliver(self, k: int, offer: Offer) -> None:
         if not self.is_open or not self.is_writable or self.is_leaving:
@@ -192,121 +192,15 @@ class Line:
         return moved
 
 
-# --- people -----------------------------------------------------------------------------------------------------------
-
-
-class _Queue:
-    """One conversation in an outbox, as the client keeps it."""
-
-    def __init__(self) -> None:
-        self.waiting: list[int] = []
-        self.on_the_way: set[int] = set()
-
-
-class Person:
-    """One device, with what its client remembers while it runs."""
-
-    def __init__(self, world: World, name: str) -> None:
-        self.world = world
-        self.name = name
-        self.line: Line | None = None
-        self.is_leaving = False
-        self.disk = Disk()
-        self.queues: dict[str, _Queue] = {}
-        self.refused: dict[str, float] = {}
-        """Recipients for whom something was refused for now, until when nothing goes to them."""
-        self.under_way = Counter[str]()
-        """By recipient: sends without an answer."""
-
-    # --- sending -----------------------------------------------------------------------------------------------------
-
-    def write(self, conversation: str, to: tuple[str, ...], size: int) -> None:
-        n = len(self.disk.written) + 1
-        self.disk.written[n] = Message(conversation, to, b'"' + str(n).zfill(size).encode() + b'"')
-        self.queues.setdefault(conversation, _Queue()).waiting.append(n)
-
-    def pump(self) -> bool:
-        """Send what may go now, lowest number first; whether anything went."""
-        line, moved = self.line, False
-        if self.is_leaving:
-            if not any(self.under_way.values()):
-                self.hang_up()
-            return False
-        while line is not None and sum(len(queue.on_the_way) for queue in self.queues.values()) < ON_THE_WAY:
-            ready = [queue for queue in self.queues.values() if self._may_go(queue)]
-            if not ready:
-                break
-            queue = min(ready, key=self.head)
-            n = self.head(queue)
-            queue.waiting.remove(n)
-            queue.on_the_way.add(n)
-            message = self.disk.written[n]
-            self.under_way.update(message.to)
-            for to in message.to:
-                self.refused.pop(to, None)
-            line.up.append(partial(line.send, n, message))
-            moved = True
-        return moved
-
-    def _may_go(self, queue: _Queue) -> bool:
-        """After `busy`, nothing goes to a device until all that was on its way to it has been answered."""
-        return bool(queue.waiting) and not any(
-            to in self.refused and (self.under_way[to] or self.refused[to] > self.world.seconds)
-            for to in self.disk.written[self.head(queue)].to
-        )
-
-    def head(self, queue: _Queue) -> int:
-        return min(queue.waiting)
-
-    def answered(self, line: Line, n: int, error: FastChatError | None) -> None:
-        message = self.disk.written[n]
-        queue = self.queues[message.conversation]
-        queue.on_the_way.discard(n)
-        self.under_way.subtract(message.to)
-        if error is not None and error.retry_after is not None:
-            queue.waiting.append(n)
-            for to in message.to:
-                self.refused[to] = max(self.refused.get(to, 0.0), self.world.seconds + error.retry_after)
-        elif error is not None:
-            self.disk.failed.add(n)
-
-    def asked_to_leave(self) -> None:
-        self.is_leaving = True
-
-    def hang_up(self) -> None:
-        """The connection is gone on this side; whether the server knows is another matter."""
-        self.line = None
-        self.is_leaving = False
-        for queue in self.queues.values():
-            queue.waiting = sorted({*queue.waiting, *queue.on_the_way})
-            queue.on_the_way.clear()
-        self.refused.clear()
-        self.under_way.clear()
-
-    @property
-    def has_unsent(self) -> bool:
-        return any(queue.waiting or queue.on_the_way for queue in self.queues.values())
-
-    # --- receiving ---------------------------------------------------------------------------------------------------
-
-    def take(self, line: Line, k: int, offer: Offer) -> None:
-        """Commit one message and say so."""
-        name = self.world.name(offer.device, offer.n)
-        if not self.has_seen(name):
-            self.world.judge.sees(self.name, name, bytes(offer.body))
-            self.disk.seen.add(name)
-        line.up.append(partial(line.receipt, k))
-
-    def has_seen(self, name: Name) -> bool:
-        return name in self.disk.seen
-
-
 # --- all of it --------------------------------------------------------------------------------------------------------
 
 
 class World:
-    def __init__(self, people: Sequence[str], limits: Limits, is_joined: bool) -> None:
-        """`people`: each has one device. `is_joined`: whether a ring at one process reaches the other."""
+    def __init__(
+        self, people: Sequence[str], own: Mapping[str, Collection[str]], limits: Limits, is_joined: bool
+    ) -> None:
+        """`people`: each is one device; `own`: whose other devices of the same user are known to it. `is_joined`:
+        whether a ring at one process reaches the other."""
         self.is_joined = is_joined
         self.limits = limits
         self.seconds = 0.0
@@ -316,7 +210,7 @@ class World:
         self.paused: list[Pause] = []
         self.late: list[Callable[[], object]] = []
         """What the database has yet to do although who asked for it is gone or has given up."""
-        self.people = {name: Person(self, name) for name in people}
+        self.people = {name: Person(self, name, own.get(name, ())) for name in people}
         self._names = {device_id(name): name for name in (*people, NOBODY)}
         for name in people:
             now(self.rows.add_invite(name.encode(), None, None))

@@ -78,7 +78,7 @@ def accept_before_receipt(self: Inbox, offer: Offer, size: int, answer: Answer |
         answer(True)
 
 
-@_mutant(MailWriter, "_failed", "false accept", "out of order", "lost")
+@_mutant(MailWriter, "_failed", "false accept", "out of order", "lost", points=("store: asked",), faults=("database",))
 def unknown_outcome_taken_for_success(self: MailWriter, failure: Any, batch: Any) -> None:
     for _, settled in batch:
         settled(None)

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg2
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, gatherResults
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
@@ -276,6 +276,19 @@ class AwayTests(DatabaseTestCase):
         lock.connection.rollback()
         self.assertEqual(await behind, [Stored.STORED])
         self.assertEqual([row.n for row in await store.mailbox(alice.device, [], 10)], [1, 2])
+
+    async def test_what_is_refused_when_its_asker_has_gone_is_no_mistake(self) -> None:
+        """A client whose registration took too long asks again, and the first one finds the name taken, or the other
+        way round. Nothing is logged as a failure: that would fail this test."""
+        store, _ = await self.store_with_alice()
+        lock = self.connect(self.dsn, autocommit=False)
+        lock.execute("lock table users")
+        registering = Deferred.fromCoroutine(register(store, "alice", 2))
+        registering.addTimeout(0.1, reactor)
+        await self.assertFailure(registering, TimeoutError)
+        lock.connection.rollback()
+        self.assertIsNotNone(await store.account("alice"))
+        await store.close()
 
     async def test_closing_lets_what_was_begun_finish(self) -> None:
         store, alice = await self.store_with_alice()

@@ -4,7 +4,8 @@ A `Pool` keeps a number of connections open. Each use of one has a deadline; wha
 deadline, ends in `Busy` for its caller, and the connection is closed and replaced in the background until that
 succeeds. txpostgres' own DeadConnectionDetector is not used: it cannot give up a query or a connection attempt that
 hangs. What a session must have set comes in its start-up options, so a replaced connection has it as well. This module
-knows no query of ours beyond the edges of a transaction, and no error of the domain but `Busy`.
+knows no query of ours beyond the edges of a transaction, and no error of the domain but `Busy`; any other is a
+refusal, which nobody has to hear.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from txpostgres import txpostgres  # type: ignore[import-untyped]
 
-from fastchat.errors import Busy
+from fastchat.errors import Busy, FastChatError
 from fastchat.store.queries import query
 
 _ASK, _BEGIN, _COMMIT, _ROLLBACK = query("ask"), query("begin"), query("commit"), query("rollback")
@@ -211,7 +212,7 @@ class Pool:
         def hand_over(result: T | Failure) -> None:
             if not answer.called:
                 answer.callback(result)
-            elif isinstance(result, Failure) and not isinstance(result.value, Busy):
+            elif isinstance(result, Failure) and not isinstance(result.value, FastChatError):
                 self._log.failure("{name}: failed after its caller had gone", failure=result, name=self.name)
 
         Deferred.fromCoroutine(self._serve(work)).addBoth(hand_over)

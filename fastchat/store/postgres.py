@@ -141,6 +141,10 @@ class PostgresStore:
         invite: bytes,
     ) -> None:
         async def work(session: Session) -> None:
+            with _violations_named():
+                await add(session)
+
+        async def add(session: Session) -> None:
             async with session.transaction():
                 # First of all: who has no invite does not learn which names are taken.
                 if not await session.rows(_USE_INVITE, {"digest": invite}):
@@ -162,11 +166,14 @@ class PostgresStore:
                 await _put_keys(session, device.device, keys)
                 await session.run(_APPEND_LEAVES, {"leaves": list(leaves)})
 
-        with _violations_named():
-            await self._general.run(work)
+        await self._general.run(work)
 
     async def add_device(self, device: Device, position: int, link: Signed, keys: DeviceKeys, leaf: bytes) -> None:
         async def work(session: Session) -> None:
+            with _violations_named():
+                await add(session)
+
+        async def add(session: Session) -> None:
             async with session.transaction():
                 if not await session.rows(_LOCK_USER, {"name": device.user}):
                     raise UnknownUser
@@ -178,8 +185,7 @@ class PostgresStore:
                 await _put_keys(session, device.device, keys)
                 await session.run(_APPEND_LEAVES, {"leaves": [leaf]})
 
-        with _violations_named():
-            await self._general.run(work)
+        await self._general.run(work)
 
     async def account(self, user: str) -> Account | None:
         for name, rsa_public_key, salt, iterations, stored_key, server_key in await self._named(_USER, user):

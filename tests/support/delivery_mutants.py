@@ -55,7 +55,7 @@ def _mutant(
 _put, _failed, _send = MailWriter.put, MailWriter._failed, Outgoing.send
 _offer, _hand_over = Inbox.offer, Inbox._hand_over
 _has_read, _received, _retire = Inbox._has_read, Inbox.received, Inbox.retire
-_disconnected = Outbox.disconnected
+_disconnected, _accepted = Outbox.disconnected, Outbox.accepted
 
 
 def _says_nothing(error: FastChatError | None) -> None:
@@ -161,7 +161,7 @@ def no_barrier_after_busy(self: _Lane, n: int) -> None:
     pass
 
 
-@_mutant(Outgoing, "send", "out of order", "stuck", points=("store: asked", "store: numbers drawn"), faults=())
+@_mutant(Outgoing, "send", "out of order", points=("store: asked", "store: numbers drawn"), faults=())
 def offered_while_earlier_ones_are_stored(self: Outgoing, n: int, recipients: Any, done: Any) -> None:
     storing = [(lane, lane.storing) for lane in self._lanes.values()]
     for lane, _ in storing:
@@ -251,3 +251,8 @@ def client_does_not_send_again(self: Outbox) -> None:
 @_mutant(Line, "receipt", "lost", "stuck", "out of order", "window", "leak")
 def receipts_never_arrive(self: Line, upto: int) -> None:
     pass
+
+
+@_mutant(Outbox, "accepted", "lost", "out of order")
+def client_strikes_out_who_was_named(self: Outbox, message: Any, now: int, devices: Any) -> bool:
+    return _accepted(self, message, now, [recipient.device for recipient in self.recipients(message.n)])

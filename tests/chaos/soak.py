@@ -244,8 +244,13 @@ class Soak:
         return len(conditions) == len(self._keys) and all(one.ready for one in conditions.values())
 
     async def _quiet(self) -> bool:
-        waiting = any(one.waiting for one in self._crew.conditions.values())
-        return self._all_ready() and not waiting and await self._server.waiting() == 0
+        """Twice in a row: that a message has come is told a moment later, with a message of its own."""
+        for _ in range(2):
+            waiting = any(one.waiting for one in self._crew.conditions.values())
+            if not self._all_ready() or waiting or await self._server.waiting() != 0:
+                return False
+            await deferLater(self._reactor, 2.0)
+        return True
 
     async def _until(self, condition: Callable[[], bool | Awaitable[bool]], seconds: float) -> bool:
         end = self._reactor.seconds() + seconds

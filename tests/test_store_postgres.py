@@ -166,6 +166,16 @@ class ConcurrencyTests(DatabaseTestCase):
         self.assertTrue(second.available)
 
 
+class _Watching:
+    """The reactor, but for `addReader`."""
+
+    def __init__(self, add_reader: Callable[[object], None]) -> None:
+        self.addReader = add_reader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(reactor, name)
+
+
 class AwayTests(DatabaseTestCase):
     """A database that is away, hangs, or comes back."""
 
@@ -209,6 +219,20 @@ class AwayTests(DatabaseTestCase):
             await self.until(lambda: store.available)
             self.assertEqual(await store.store_mail(batch), [Stored.STORED])
             reactor.getReaders()  # raises if what is watched and what is known differ
+
+    async def test_an_idle_connection_whose_socket_is_closed_without_a_word(self) -> None:
+        """libpq has closed it, psycopg2 does not say so, and the reactor is asked to watch socket number -1."""
+        store, _ = await self.store_with_alice()
+        [connection] = store._writer._idle
+
+        def watch(reader: object) -> None:
+            raise ValueError("file descriptor cannot be a negative integer (-1)")
+
+        self.patch(connection, "reactor", _Watching(watch))
+        connection.doRead()
+        self.assertNotIn(connection, store._writer._idle)
+        await self.until(lambda: store.available)
+        reactor.getReaders()
 
     async def test_killed_when_idle_and_away_for_a_while(self) -> None:
         store, alice = await self.store_with_alice(HASTY)

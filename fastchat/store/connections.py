@@ -75,7 +75,9 @@ class _Connection(txpostgres.Connection):  # type: ignore[misc]
     def doRead(self) -> None:
         try:
             super().doRead()
-        except psycopg2.Error:  # an idle connection ended; there is no query to fail
+        except (psycopg2.Error, ValueError):
+            # An idle connection ended; there is no query to fail. ValueError: libpq has closed the socket without a
+            # word, and the reactor cannot watch number -1.
             self._lost()
 
     def connectionLost(self, reason: Failure) -> None:

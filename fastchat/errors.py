@@ -15,6 +15,10 @@
     │   ├── DeviceTaken             device-taken
     │   ├── ChainInvalid            chain-invalid
     │   ├── SignatureInvalid        signature-invalid
+    │   ├── GroupInvalid            group-invalid
+    │   ├── GroupChanged            group-changed
+    │   ├── NotAllowed              not-allowed
+    │   ├── UnknownGroup            unknown-group
     │   ├── LoginFailed             login-failed
     │   └── MailboxFull             mailbox-full
     ├── LimitError                  limit            a limit of this server; nothing is wrong with the request
@@ -142,6 +146,30 @@ class SignatureInvalid(RequestError):
     """A signature does not verify."""
 
     code = "signature-invalid"
+
+
+class GroupInvalid(RequestError):
+    """The statements do not form a valid chain of this group."""
+
+    code = "group-invalid"
+
+
+class GroupChanged(RequestError):
+    """The group has changed meanwhile; fetch what is new, and try again if it still makes sense."""
+
+    code = "group-changed"
+
+
+class NotAllowed(RequestError):
+    """The group's rules do not allow this."""
+
+    code = "not-allowed"
+
+
+class UnknownGroup(RequestError):
+    """There is no such group, or it is none of yours."""
+
+    code = "unknown-group"
 
 
 class LoginFailed(RequestError):

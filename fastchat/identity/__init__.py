@@ -4,6 +4,7 @@
     statements.py  what all signed statements share: one meaning for one body, Ed25519 checks
     root.py        an account's RSA-3072 key: the only thing that speaks for the account itself
     links.py       the account's hash-chained list of links, signed by the root: which devices belong to it
+    groups.py      a group's hash-chained list of statements, signed by devices, and the rules of who may do what
     prekeys.py     what a device publishes so that others can write to it, signed by the device
     login.py       what a device signs to log in, bound to one TLS connection
     scram.py       what both sides of a password login agree on

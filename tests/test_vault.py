@@ -10,6 +10,7 @@ from twisted.trial.unittest import TestCase
 
 from fastchat.errors import ConfigError, LoginFailed
 from fastchat_client import history
+from fastchat_client import vault as vault_module
 from fastchat_client.events import State
 from fastchat_client.history import Arrived
 from fastchat_client.outbox import Outbox, compose_text
@@ -73,6 +74,29 @@ class File(VaultTest):
         self.vault.close()
         error = self.assertRaises(ConfigError, Vault.open, self.path, KEY)
         self.assertIn(f"version {SCHEMA_VERSION + 1}", error.message)
+
+    def test_one_of_an_older_program(self) -> None:
+        """It gets what is new and keeps what it has."""
+        path = self.folder / "old.db"
+        new = Vault.create(path, KEY)
+        tables = new.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        expected = {name: new.execute(f"PRAGMA table_info({name})").fetchall() for (name,) in tables}
+        new.close()
+        path.unlink()
+        self.patch(vault_module, "SCHEMA_VERSION", 1)
+        old = Vault.create(path, KEY)
+        with old.transaction():
+            old.put("user", "alice")
+        self.assertNotIn(("groups",), old.execute("SELECT name FROM sqlite_master").fetchall())
+        old.close()
+        self.patch(vault_module, "SCHEMA_VERSION", SCHEMA_VERSION)
+        upgraded = Vault.open(path, KEY)
+        self.addCleanup(upgraded.close)
+        tables = upgraded.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        self.assertEqual(
+            {name: upgraded.execute(f"PRAGMA table_info({name})").fetchall() for (name,) in tables}, expected
+        )
+        self.assertEqual(upgraded.text("user"), "alice")
 
     def test_one_that_was_begun_and_not_finished(self) -> None:
         path = self.folder / "half.db"

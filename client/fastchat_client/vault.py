@@ -1,6 +1,6 @@
 """The encrypted local store: one SQLCipher file that holds everything of a profile that must not be lost or read.
 
-It knows files, transactions, single values and the history that people see; what the other tables (`schema.sql`)
+It knows files, transactions, single values and the history that people see; what the other tables (`schema/`)
 mean is known to the module that each belongs to. Nothing here knows keys, wire messages or events. One process owns
 the ratchets; another may open the same file to read it and to compose, so every writing transaction is IMMEDIATE.
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
@@ -22,12 +23,13 @@ from sqlcipher3 import dbapi2 as sqlcipher  # type: ignore[import-untyped]
 
 from fastchat.errors import ConfigError, LoginFailed
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""How many files of `schema/` make a vault; one that has fewer gets the others at its next opening."""
 KEY_SIZE = 32
 _BUSY_SECONDS = 10.0
 _CACHE_KIB = 2_000
 """Pages that are kept in memory: the library's own 8 MB is what a program with many vaults has no use for."""
-_SCHEMA = files("fastchat_client").joinpath("schema.sql")
+_SCHEMA = files("fastchat_client").joinpath("schema")
 
 
 class Whoami(msgspec.Struct, frozen=True):
@@ -267,12 +269,9 @@ def _connect(path: str | Path, key: bytes) -> Any:
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:  # new, or the process that made it died before this
-            connection.executescript(
-                f"BEGIN IMMEDIATE;\n{_SCHEMA.read_text(encoding='utf-8')}\n"
-                f"PRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
-            )
-        elif version != SCHEMA_VERSION:
+        if version < SCHEMA_VERSION:
+            _upgrade(connection)
+        if version > SCHEMA_VERSION:
             raise ConfigError(f"the vault {path} has version {version}; this program reads version {SCHEMA_VERSION}")
     except ConfigError:
         connection.close()
@@ -283,3 +282,24 @@ def _connect(path: str | Path, key: bytes) -> Any:
             raise LoginFailed("the password is wrong: it does not open the vault") from None
         raise ConfigError(f"the vault {path} cannot be used: {error}") from None
     return connection
+
+
+def _upgrade(connection: Any) -> None:
+    """Bring the tables up to date, in one transaction: two processes may open an old vault at once."""
+    connection.execute("BEGIN IMMEDIATE")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    for number in range(version + 1, SCHEMA_VERSION + 1):  # from 0: it is new, or its maker died before this
+        for statement in _statements(_SCHEMA.joinpath(f"{number}.sql").read_text(encoding="utf-8")):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {number}")
+    connection.execute("COMMIT")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Its single statements; a script that is run as one would end the transaction around it."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlcipher3 import dbapi2 as sqlcipher  # type: ignore[import-untyped]
 
 COMPOSED, SEALED, ACCEPTED, FAILED = range(4)
-"""States of an outbox row, as in schema.sql."""
+"""States of an outbox row, as in schema/1.sql."""
 HAS_IT = ("accepted", "delivered", "read")
 """States of a message in the history that say that the network has it."""
 

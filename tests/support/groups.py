@@ -1,0 +1,144 @@
+"""Groups for tests: devices that sign statements, and a chain that grows by them. What is said need not be allowed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from fastchat.identity.groups import (
+    Create,
+    Delete,
+    GroupState,
+    Invite,
+    Join,
+    Leave,
+    Remove,
+    Retitle,
+    Role,
+    SessionStatement,
+    SetRole,
+    Title,
+    extend,
+    read,
+    sign,
+    sign_session,
+    title_hash,
+)
+from fastchat.identity.links import DeviceIdentity
+from fastchat.identity.prekeys import Sign
+from fastchat.protocols.wire import Signed
+from tests.support.people import AT, OwnDevice
+
+_Later = TypeVar("_Later", Invite, Join, Leave, Remove, SetRole, Retitle, Delete)
+
+
+def title_of(name: str, topic: str = "") -> Title:
+    return Title(salt=hashlib.sha256(f"salt {name} {topic}".encode()).digest(), name=name, topic=topic)
+
+
+class Actor:
+    """A device that acts in groups. `Actor("alice")` has the keys of `Person("alice").device`."""
+
+    def __init__(self, user: str, device: OwnDevice | None = None) -> None:
+        own = device or OwnDevice(user, "first")
+        self.identity = own.identity
+        self._sign: Sign = own.ed25519.sign
+
+    @classmethod
+    def holding(cls, identity: DeviceIdentity, sign: Sign) -> Actor:
+        """One with the keys of a client that is there already."""
+        actor = cls.__new__(cls)
+        actor.identity, actor._sign = identity, sign
+        return actor
+
+    @property
+    def user(self) -> str:
+        return self.identity.user
+
+    @property
+    def device(self) -> str:
+        return self.identity.device
+
+    @property
+    def ed25519(self) -> bytes:
+        return self.identity.ed25519
+
+    def create(self, name: str = "team", topic: str = "", nonce: bytes = bytes(16), title: bytes = b"") -> Signed:
+        """`title`: a hash, if it is to be another than that of `title_of(name, topic)`."""
+        hashed = title or title_hash(title_of(name, topic))
+        create = Create(position=0, prev=b"", user=self.user, device=self.device, at=AT, nonce=nonce, title=hashed)
+        return sign(self._sign, create)
+
+    def invite(self, state: GroupState, who: str, history: int = 7) -> Signed:
+        return self._later(Invite, state, who=who, history=history)
+
+    def join(self, state: GroupState) -> Signed:
+        return self._later(Join, state)
+
+    def leave(self, state: GroupState) -> Signed:
+        return self._later(Leave, state)
+
+    def remove(self, state: GroupState, who: str) -> Signed:
+        return self._later(Remove, state, who=who)
+
+    def role(self, state: GroupState, who: str, role: Role) -> Signed:
+        return self._later(SetRole, state, who=who, role=role)
+
+    def retitle(self, state: GroupState, name: str, topic: str = "") -> Signed:
+        return self._later(Retitle, state, title=title_hash(title_of(name, topic)))
+
+    def delete(self, state: GroupState) -> Signed:
+        return self._later(Delete, state)
+
+    def session(self, group: str, session: bytes) -> Signed:
+        """`session`: the public key of a Megolm session, 32 bytes."""
+        statement = SessionStatement(group=group, session=session, user=self.user, device=self.device, at=AT)
+        return sign_session(self._sign, statement)
+
+    def _later(self, kind: type[_Later], state: GroupState, **what: Any) -> Signed:
+        at = AT + state.length
+        place = {"group": state.group, "position": state.length, "prev": state.head}
+        return sign(self._sign, kind(**place, user=self.user, device=self.device, at=at, **what))
+
+
+class Chain:
+    """A group's statements so far, and what they say."""
+
+    def __init__(self, creator: Actor, create: Signed | None = None) -> None:
+        self.statements = [create or creator.create()]
+        self.states = [extend(None, self.statements[0], creator.ed25519)]
+        """After each statement."""
+        self.keys = {creator.device: creator.ed25519}
+
+    @classmethod
+    def of(cls, owner: Actor, *members: Actor) -> Chain:
+        """A group that all of these have joined."""
+        chain = cls(owner)
+        for member in members:
+            chain.add(owner, owner.invite(chain.state, member.user))
+            chain.add(member, member.join(chain.state))
+        return chain
+
+    @property
+    def state(self) -> GroupState:
+        return self.states[-1]
+
+    @property
+    def group(self) -> str:
+        return self.state.group
+
+    def add(self, actor: Actor, statement: Signed) -> GroupState:
+        """Raises as `extend` does; then it is not added."""
+        self.states.append(extend(self.state, statement, actor.ed25519))
+        self.statements.append(statement)
+        self.keys[actor.device] = actor.ed25519
+        return self.state
+
+
+def replay(statements: Iterable[Signed], keys: Mapping[str, bytes]) -> GroupState | None:
+    """What these say, from the first on; `keys` by device. Raises as `extend` does."""
+    state = None
+    for statement in statements:
+        state = extend(state, statement, keys.get(read(statement).device, bytes(32)))
+    return state

@@ -97,22 +97,28 @@ class Actor:
         return sign_session(self._sign, statement)
 
     def _later(self, kind: type[_Later], state: GroupState, **what: Any) -> Signed:
-        at = AT + state.length
-        place = {"group": state.group, "position": state.length, "prev": state.head}
-        return sign(self._sign, kind(**place, user=self.user, device=self.device, at=at, **what))
+        statement = kind(
+            group=state.group,
+            position=state.length,
+            prev=state.head,
+            user=self.user,
+            device=self.device,
+            at=AT + state.length,
+            **what,
+        )
+        return sign(self._sign, statement)
 
 
-class Chain:
+class GroupChain:
     """A group's statements so far, and what they say."""
 
     def __init__(self, creator: Actor, create: Signed | None = None) -> None:
         self.statements = [create or creator.create()]
-        self.states = [extend(None, self.statements[0], creator.ed25519)]
-        """After each statement."""
+        self.state = extend(None, self.statements[0], creator.ed25519)
         self.keys = {creator.device: creator.ed25519}
 
     @classmethod
-    def of(cls, owner: Actor, *members: Actor) -> Chain:
+    def of(cls, owner: Actor, *members: Actor) -> GroupChain:
         """A group that all of these have joined."""
         chain = cls(owner)
         for member in members:
@@ -121,16 +127,12 @@ class Chain:
         return chain
 
     @property
-    def state(self) -> GroupState:
-        return self.states[-1]
-
-    @property
     def group(self) -> str:
         return self.state.group
 
     def add(self, actor: Actor, statement: Signed) -> GroupState:
         """Raises as `extend` does; then it is not added."""
-        self.states.append(extend(self.state, statement, actor.ed25519))
+        self.state = extend(self.state, statement, actor.ed25519)
         self.statements.append(statement)
         self.keys[actor.device] = actor.ed25519
         return self.state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 from msgspec import Raw
@@ -17,6 +18,9 @@ KIB = 1024
 
 
 class BoundsCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.orders = count(1)
+
     def network(self, **limits: Any) -> Network:
         network = Network(**limits)
         network.add_devices("alice", "bob")
@@ -27,7 +31,7 @@ class BoundsCase(SynchronousTestCase):
         """Mail of these sizes for bob; what became of it, by position."""
         outcomes: dict[int, FastChatError | None] = {}
         for n, size in enumerate(sizes):
-            mail = Mail(device_id("bob"), "alice", device_id("alice"), n, 0, b"x" * size)
+            mail = Mail(device_id("bob"), "alice", device_id("alice"), n, 0, b"x" * size, next(self.orders))
             network.delivery.writer.put(mail, lambda error, n=n: outcomes.update({n: error}))  # type: ignore[misc]
         return outcomes
 

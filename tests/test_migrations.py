@@ -84,8 +84,9 @@ class MigrationTests(TestCase):
         self.assertIn("mailboxes", {row[1] for row in self.schema(fresh)})
         for first in range(1, len(MIGRATIONS)):
             upgraded = await fresh_database(self)
-            self.assertEqual(await self.migrate(upgraded, list(MIGRATIONS[:first])), first)
+            self.assertEqual(await self.migrate(upgraded, list(MIGRATIONS[:1])), 1)
             self.execute(upgraded, SOMEBODY)
+            self.assertEqual(await self.migrate(upgraded, list(MIGRATIONS[:first])), first - 1)
             self.assertNotEqual(self.schema(upgraded), self.schema(fresh))
             await self.open_and_close(upgraded)
             self.assertEqual(self.schema(upgraded), self.schema(fresh))

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from msgspec import Raw
+
 from fastchat.bus import Bus, Offer
 from fastchat.delivery.writer import MailWriter
 from fastchat.errors import Busy, FastChatError, UnknownDevice
@@ -43,15 +45,24 @@ class Counters:
 class _Submission:
     """One `send`: open until each recipient device's delivery is settled."""
 
-    __slots__ = ("done", "error", "missing", "n", "open")
+    __slots__ = ("_octets", "_raw", "done", "error", "missing", "n", "open", "order")
 
-    def __init__(self, n: int, deliveries: int, done: Done) -> None:
+    def __init__(self, n: int, deliveries: int, done: Done, order: int) -> None:
         self.n = n
+        self.order = order
+        self._raw = Raw()
+        self._octets = b""
         self.open = deliveries
         self.done = done
         self.error: FastChatError | None = None
         self.missing: list[str] = []
         """Devices that do not have it, and will not without being sent it again."""
+
+    def octets(self, body: Raw) -> bytes:
+        """The bytes of a body: the same object for all who get the same one."""
+        if body is not self._raw:
+            self._raw, self._octets = body, bytes(body)
+        return self._octets
 
     def misses(self, device: str, error: FastChatError) -> None:
         """What the sender can do most about is told: the other errors come again."""
@@ -149,7 +160,7 @@ class Outgoing:
         `done(error)`: for the devices that it names, `Busy` when it must be sent to them again, `UnknownDevice` or
         `MailboxFull` when that would not help. The other devices have the message.
         """
-        submission = _Submission(n, len(recipients), done)
+        submission = _Submission(n, len(recipients), done, next(self._writer.submissions))
         self.unaccepted += 1
         at = self._milliseconds()
         for recipient in recipients:
@@ -193,8 +204,9 @@ class Outgoing:
 
     def _store(self, message: _OnItsWay) -> None:
         message.lane.storing += 1
-        offer = message.offer
-        mail = Mail(message.lane.device, offer.user, offer.device, offer.n, offer.at, bytes(offer.body))
+        offer, submission = message.offer, message.submission
+        body = submission.octets(offer.body)
+        mail = Mail(message.lane.device, offer.user, offer.device, offer.n, offer.at, body, submission.order)
         self._writer.put(mail, message.stored)
 
     def stored(self, message: _OnItsWay, error: FastChatError | None) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -67,6 +68,8 @@ class MailWriter:
         self._batch_bytes = batch_bytes
         self._queue_bytes = queue_bytes
         self._seconds = seconds
+        self.submissions = count(1)
+        """Numbers what is sent in the order in which it comes to this process."""
         self._full_shares: dict[tuple[str, str], float] = {}
         """By recipient device and sender, until when that is believed."""
         self._queue: deque[tuple[Mail, Settled]] = deque()

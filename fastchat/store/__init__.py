@@ -45,6 +45,8 @@ class Mail(NamedTuple):
     """When the server took it, in milliseconds since 1970; for display only."""
     body: bytes
     """The JSON value of the body, exactly as it came; opaque."""
+    order: int
+    """The number of the submission that it belongs to; it rises in the order in which they come to this process."""
 
 
 class Stored(Enum):
@@ -67,6 +69,38 @@ class Waiting(NamedTuple):
     n: int
     at: int
     body: bytes
+
+
+class GroupMember(NamedTuple):
+    """What an account is, or was, in a group (`identity.groups` has the rules)."""
+
+    user: str
+    role: str
+    """owner, admin, member, invited or gone."""
+    since: int
+    """The length of the chain from which that is so."""
+    until: int | None
+    """The length up to which somebody who is gone may read the chain; None for everybody else."""
+    invited_by: str
+    """Empty for who created the group."""
+    history: int
+    """Days of it that the invitation lets a newcomer have."""
+
+
+class GroupRow(NamedTuple):
+    """Where a group's chain of statements has come to."""
+
+    group: str
+    """32 lower-case hex digits, derived from the first statement."""
+    length: int
+    """How many statements there are."""
+    head: bytes
+    """SHA-256 of the last one's body."""
+    title: bytes
+    """SHA-256 of the salted title."""
+    deleted: bool
+    members: Sequence[GroupMember]
+    """By name; those who are invited or gone are among them."""
 
 
 ANY_SIZE = 2**62
@@ -148,8 +182,9 @@ class Store(Protocol):
     # --- mailboxes -------------------------------------------------------------------------------------------
 
     async def store_mail(self, batch: Sequence[Mail]) -> Sequence[Stored]:
-        """Commit a batch durably, in order, in one transaction; answers one outcome for each.
+        """Commit a batch durably in one transaction; answers one outcome for each, in the order of the batch.
 
+        In each mailbox the rows rise with `order`; those of one submission that say the same share one body.
         A mail for a device that is not known, or whose mailbox would pass its limits (`mailbox_messages`,
         `mailbox_bytes` of the config), or in whose mailbox the sending account would pass its share
         (`mailbox_share`; the owner of the mailbox has all of it), is left out and says so; the others are stored.
@@ -174,6 +209,37 @@ class Store(Protocol):
 
     async def delete_mail(self, rows: Sequence[tuple[str, int]]) -> None:
         """Delete exactly these (device, row number) pairs, and each body that no mailbox names any more."""
+
+    # --- groups ----------------------------------------------------------------------------------------------
+
+    async def append_to_group(
+        self,
+        group: str,
+        position: int,
+        statement: Signed,
+        head: bytes,
+        title: bytes,
+        deleted: bool,
+        changed: Sequence[GroupMember],
+    ) -> None:
+        """Append `statement` as number `position` (from 0, which creates the group) of its chain, in one transaction
+        with where the chain has come to by it and the rows of the members that it changes or adds.
+
+        Raises `GroupChanged` when the chain has another length by now, `UnknownGroup`, and `UnknownUser` when a row
+        names nobody; then nothing was written.
+        """
+
+    async def group(self, group: str) -> GroupRow | None: ...
+
+    async def group_statements(self, group: str, start: int, limit: int) -> Sequence[Signed]:
+        """Statements `start` (from 0) onwards, at most `limit`, in order; none of a group that is not known."""
+
+    async def groups_of(self, user: str) -> Sequence[tuple[str, int]]:
+        """Every group that the account is in, is invited to or was in, with the length up to which it may read the
+        chain; by group."""
+
+    async def group_devices(self, group: str) -> Sequence[str]:
+        """The devices of everybody who has joined and is not gone, by user, oldest first."""
 
     # --- invites ---------------------------------------------------------------------------------------------
 

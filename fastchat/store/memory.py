@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
+from operator import itemgetter
 
 from fastchat.config import Config, Limits
 from fastchat.errors import (
@@ -24,6 +25,8 @@ from fastchat.errors import (
 from fastchat.identity.keylog import LEAF_SIZE
 from fastchat.protocols.wire import Bundle, DeviceKeys, Signed
 from fastchat.store import ANY_SIZE, ONE_TIME_KEYS_KEPT, Account, Device, Mail, Stored, Waiting
+from fastchat.store.bodies import bodies
+from fastchat.store.memory_groups import MemoryGroups
 
 
 class _Published:
@@ -102,10 +105,11 @@ class _Room:
         return None if self._all.takes(size, *self._most) else Stored.MAILBOX_FULL
 
 
-class MemoryStore:
+class MemoryStore(MemoryGroups):
     """A `Store`. `seconds` tells the time since 1970, for invites that expire."""
 
     def __init__(self, config: Config, seconds: Callable[[], float] = time.time) -> None:
+        super().__init__()
         self.available = True
         """Set it to False, and every call raises `Busy` until it is True again."""
         self._limits = config.limits
@@ -233,21 +237,23 @@ class MemoryStore:
     async def store_mail(self, batch: Sequence[Mail]) -> Sequence[Stored]:
         self._check_available()
         rooms: dict[str, _Room] = {}
-        return [self._store(mail, rooms) for mail in batch]
+        outcomes = [self._judge(mail, rooms) for mail in batch]
+        stored = [mail for mail, outcome in zip(batch, outcomes, strict=True) if outcome is Stored.STORED]
+        distinct, numbers = bodies(stored)
+        for number, mail in sorted(zip(numbers, stored, strict=True), key=itemgetter(0)):
+            message = self._last_message + 1 + number
+            body = bytes(distinct[number].body)
+            self._mailboxes[mail.recipient][message] = Waiting(message, mail.user, mail.device, mail.n, mail.at, body)
+        self._last_message += len(distinct)
+        return outcomes
 
-    def _store(self, mail: Mail, rooms: dict[str, _Room]) -> Stored:
+    def _judge(self, mail: Mail, rooms: dict[str, _Room]) -> Stored:
         mailbox = self._mailboxes.get(mail.recipient)
         if mailbox is None:
             return Stored.UNKNOWN_DEVICE
         if mail.recipient not in rooms:
             rooms[mail.recipient] = _Room(mailbox.values(), self._devices[mail.recipient].user, self._limits)
-        if refused := rooms[mail.recipient].refuses(mail):
-            return refused
-        self._last_message += 1
-        mailbox[self._last_message] = Waiting(
-            self._last_message, mail.user, mail.device, mail.n, mail.at, bytes(mail.body)
-        )
-        return Stored.STORED
+        return rooms[mail.recipient].refuses(mail) or Stored.STORED
 
     async def mailbox(
         self, device: str, in_flight: Sequence[int], limit: int, enough: int = ANY_SIZE

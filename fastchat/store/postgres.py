@@ -7,8 +7,7 @@ into the errors that the interface names; it knows no session, no wire and no cl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -21,10 +20,7 @@ from fastchat.errors import (
     Busy,
     ChainInvalid,
     ConfigError,
-    DeviceTaken,
-    FastChatError,
     InviteInvalid,
-    NameTaken,
     UnknownDevice,
     UnknownUser,
 )
@@ -33,7 +29,9 @@ from fastchat.store import ANY_SIZE, ONE_TIME_KEYS_KEPT, Account, Device, Mail, 
 from fastchat.store.connections import DATABASE_AWAY, Pool, Session, first_line
 from fastchat.store.literals import Octets, array, text_array
 from fastchat.store.migrations import migrate
+from fastchat.store.postgres_groups import PostgresGroups
 from fastchat.store.queries import MIGRATIONS, query
+from fastchat.store.values import hex_digits, possible, violations_named
 
 _USE_INVITE, _FIND_INVITE, _ADD_INVITE = query("use_invite"), query("find_invite"), query("add_invite")
 _ADD_USER, _USER, _LOCK_USER = query("add_user"), query("user"), query("lock_user")
@@ -52,17 +50,11 @@ _STORE_MAIL, _PREPARE_STORE_MAIL = query("store_mail"), query("prepare_store_mai
 _DELETE_MAIL = query("delete_mail")
 _MAILBOX, _MAILBOX_SIZE, _WAITING = query("mailbox"), query("mailbox_size"), query("waiting")
 
-_VIOLATIONS: Mapping[str | None, type[FastChatError]] = {
-    "users_pkey": NameTaken,
-    "devices_pkey": DeviceTaken,
-    "links_pkey": ChainInvalid,
-}
-
 _MIGRATION_SECONDS = 600.0
 """A deadline for all migrations, or for waiting until another process has applied them."""
 
 
-class PostgresStore:
+class PostgresStore(PostgresGroups):
     """A `Store` in the database that `dsn` (a libpq connection string) names."""
 
     def __init__(self, dsn: str, config: Config, reactor: Any) -> None:
@@ -126,9 +118,6 @@ class PostgresStore:
             prepare,
         )
 
-    async def _rows(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
-        return await self._general.run(lambda session: session.rows(sql, parameters))
-
     # --- accounts and devices --------------------------------------------------------------------------------
 
     async def register(
@@ -141,7 +130,7 @@ class PostgresStore:
         invite: bytes,
     ) -> None:
         async def work(session: Session) -> None:
-            with _violations_named():
+            with violations_named():
                 await add(session)
 
         async def add(session: Session) -> None:
@@ -170,7 +159,7 @@ class PostgresStore:
 
     async def add_device(self, device: Device, position: int, link: Signed, keys: DeviceKeys, leaf: bytes) -> None:
         async def work(session: Session) -> None:
-            with _violations_named():
+            with violations_named():
                 await add(session)
 
         async def add(session: Session) -> None:
@@ -200,19 +189,19 @@ class PostgresStore:
 
     async def links(self, users: Sequence[str]) -> Mapping[str, Sequence[Signed]]:
         chains: dict[str, list[Signed]] = {}
-        for user, body, signature in await self._rows(_LINKS, {"names": _possible(users)}):
+        for user, body, signature in await self._rows(_LINKS, {"names": possible(users)}):
             chains.setdefault(user, []).append(Signed(bytes(body), bytes(signature)))
         return chains
 
     async def devices(self, users: Sequence[str]) -> Mapping[str, Sequence[Device]]:
         found: dict[str, list[Device]] = {}
-        for row in await self._rows(_DEVICES, {"names": _possible(users)}):
+        for row in await self._rows(_DEVICES, {"names": possible(users)}):
             device = _device(*row)
             found.setdefault(device.user, []).append(device)
         return found
 
     async def _named(self, sql: str, user: str) -> list[tuple[Any, ...]]:
-        return await self._rows(sql, {"name": user}) if _possible([user]) else []
+        return await self._rows(sql, {"name": user}) if possible([user]) else []
 
     # --- prekeys ---------------------------------------------------------------------------------------------
 
@@ -238,7 +227,7 @@ class PostgresStore:
                 one_time = {device: Signed(bytes(body), bytes(signature)) for device, body, signature in claimed}
             return [
                 Bundle(
-                    _hex(device),
+                    hex_digits(device),
                     Signed(bytes(seal), bytes(seal_signature)),
                     Signed(bytes(fallback), bytes(fallback_signature)),
                     one_time.get(device),
@@ -262,7 +251,7 @@ class PostgresStore:
     async def store_mail(self, batch: Sequence[Mail]) -> Sequence[Stored]:
         if not batch:
             return []
-        recipients, users, devices, ns, times, bodies = zip(*batch, strict=True)
+        recipients, users, devices, ns, times, bodies, _ = zip(*batch, strict=True)
         sizes = [len(body) for body in bodies]
         share_messages, share_bytes = self._limits.share_of_mailbox
         parameters = {
@@ -287,14 +276,17 @@ class PostgresStore:
     ) -> Sequence[Waiting]:
         parameters = {"device": device, "in_flight": array(in_flight), "limit": limit, "enough": enough}
         rows = await self._rows(_MAILBOX, parameters)
-        return [Waiting(message, user, _hex(sender), n, at, bytes(body)) for message, user, sender, n, at, body in rows]
+        return [
+            Waiting(message, user, hex_digits(sender), n, at, bytes(body))
+            for message, user, sender, n, at, body in rows
+        ]
 
     async def mailbox_size(self, device: str) -> int:
         rows = await self._rows(_MAILBOX_SIZE, {"device": device})
         return int(rows[0][0]) if rows else 0
 
     async def waiting(self, devices: Sequence[str]) -> Sequence[str]:
-        return [_hex(device) for (device,) in await self._rows(_WAITING, {"devices": array(devices)})]
+        return [hex_digits(device) for (device,) in await self._rows(_WAITING, {"devices": array(devices)})]
 
     async def delete_mail(self, rows: Sequence[tuple[str, int]]) -> None:
         if rows:
@@ -313,18 +305,6 @@ class PostgresStore:
 
 
 _OUTCOMES = {stored.value: stored for stored in Stored}
-
-
-@contextmanager
-def _violations_named() -> Iterator[None]:
-    """Raise what the interface calls the violation of a constraint, where it has a name for it."""
-    try:
-        yield
-    except psycopg2.IntegrityError as error:
-        named = _VIOLATIONS.get(error.diag.constraint_name)
-        if named is None:
-            raise
-        raise named from error
 
 
 async def _add_link(session: Session, user: str, position: int, link: Signed) -> None:
@@ -364,17 +344,7 @@ async def _put_keys(session: Session, device: str, keys: DeviceKeys) -> None:
 
 
 def _device(device: str, user: str, ed25519: memoryview, curve25519: memoryview) -> Device:
-    return Device(_hex(device), user, bytes(ed25519), bytes(curve25519))
-
-
-def _hex(uuid: str) -> str:
-    """A device id as it is on the wire."""
-    return uuid.replace("-", "")
-
-
-def _possible(users: Iterable[str]) -> list[str]:
-    """The names that somebody may have: PostgreSQL's text has no NUL, and psycopg2 refuses it."""
-    return [user for user in users if "\0" not in user]
+    return Device(hex_digits(device), user, bytes(ed25519), bytes(curve25519))
 
 
 def _where(place: Mapping[str, str]) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from itertools import count
 
 from fastchat.protocols.wire import DeviceKeys, ScramVerifier, Signed
 from fastchat.store import Account, Device, Mail, Store
+
+_orders = count(1)
 
 INVITE = hashlib.sha256(b"token").digest()
 
@@ -48,6 +51,10 @@ async def register(store: Store, user: str, one_time: int = 3, invite: bytes = I
     return first
 
 
-def mail(recipient: Device, n: int, body: bytes = b'"body"', sender: Device | None = None) -> Mail:
+def mail(
+    recipient: Device, n: int, body: bytes = b'"body"', sender: Device | None = None, order: int | None = None
+) -> Mail:
+    """Mail of the submission `order`; without it, of one of its own that came after all others."""
     sender = sender or device("sender")
-    return Mail(recipient.device, sender.user, sender.device, n, 1_700_000_000_000 + n, body)
+    order = next(_orders) if order is None else order
+    return Mail(recipient.device, sender.user, sender.device, n, 1_700_000_000_000 + n, body, order)

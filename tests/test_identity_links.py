@@ -16,7 +16,18 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.errors import ChainInvalid, NameNotAllowed, SignatureInvalid
 from fastchat.identity import links
-from fastchat.identity.links import Chain, device_id, extend, replay, sign_add_device, sign_genesis
+from fastchat.identity.links import (
+    AddDevice,
+    Chain,
+    Genesis,
+    RevokeDevice,
+    device_id,
+    extend,
+    replay,
+    sign_add_device,
+    sign_genesis,
+    sign_revoke_device,
+)
 from fastchat.identity.names import check_name
 from fastchat.identity.root import RootKey
 from fastchat.protocols.wire import Signed
@@ -32,6 +43,14 @@ def chain_of(user: str, devices: int, root: RootKey = ROOT) -> list[Signed]:
     for i in range(devices):
         chain.append(sign_add_device(root, chain, user, KEYS[i], CURVES[i], 1_700_000_000_000 + i))
     return chain
+
+
+def id_of(number: int) -> str:
+    return device_id(KEYS[number], CURVES[number])
+
+
+def revoked(chain: list[Signed], number: int, root: RootKey = ROOT) -> list[Signed]:
+    return [*chain, sign_revoke_device(root, chain, "alice", id_of(number), 1_800_000_000_000)]
 
 
 def compact(statement: dict[str, Any]) -> bytes:
@@ -99,6 +118,35 @@ class Valid(SynchronousTestCase):
             },
         )
 
+    def test_a_revoked_device_speaks_no_more(self) -> None:
+        chain = revoked(chain_of("alice", 3), 1)
+        said = replay("alice", chain)
+        self.assertEqual((list(said.devices), list(said.revoked)), ([id_of(0), id_of(2)], [id_of(1)]))
+        # Its keys are known on: what it signed before is still to be verified.
+        self.assertEqual(said.revoked[id_of(1)], replay("alice", chain[:4]).devices[id_of(1)])
+        self.assertEqual((said.length, said.head), (5, hashlib.sha256(chain[-1].body).digest()))
+        self.assertEqual(extend(replay("alice", chain[:4]), chain[4]), said)
+
+    def test_what_a_revocation_says_stands_in_the_open(self) -> None:
+        chain = revoked(chain_of("alice", 2), 0)
+        said = {
+            "t": "revoke_device",
+            "user": "alice",
+            "position": 3,
+            "prev": b64encode(hashlib.sha256(chain[2].body).digest()).decode(),
+            "device": id_of(0),
+            "at": 1_800_000_000_000,
+        }
+        self.assertEqual(json.loads(chain[3].body), said)
+        self.assertEqual([type(links.read(link)) for link in chain], [Genesis, AddDevice, AddDevice, RevokeDevice])
+
+    def test_another_device_can_be_added_after_a_revocation(self) -> None:
+        chain = revoked(chain_of("alice", 2), 0)
+        chain.append(sign_add_device(ROOT, chain, "alice", KEYS[2], CURVES[2], 5))
+        chain = revoked(chain, 1)
+        said = replay("alice", chain)
+        self.assertEqual((list(said.devices), list(said.revoked)), ([id_of(2)], [id_of(0), id_of(1)]))
+
     def test_a_device_id_is_of_both_keys(self) -> None:
         self.assertRegex(device_id(KEYS[0], CURVES[0]), "^[0-9a-f]{32}$")
         self.assertEqual(len({device_id(key, curve) for key in KEYS for curve in CURVES}), 9)
@@ -154,6 +202,35 @@ class Refused(SynchronousTestCase):
         chain = chain_of("alice", 1)
         self.assertRaises(ChainInvalid, sign_add_device, ROOT, chain, "alice", KEYS[0], CURVES[0], 5)
 
+    def test_a_revoked_device_that_is_added_again(self) -> None:
+        chain = revoked(chain_of("alice", 2), 0)
+        with self.assertRaisesRegex(ChainInvalid, "revoked is added again"):
+            sign_add_device(ROOT, chain, "alice", KEYS[0], CURVES[0], 5)
+        prev = b64encode(hashlib.sha256(chain[-1].body).digest()).decode()
+        self.refuse(*chain, resigned(chain[1], lambda said: said.update(position=4, prev=prev)))
+
+    def test_a_device_that_cannot_be_revoked(self) -> None:
+        chain = chain_of("alice", 2)
+        for device in (id_of(2), "0" * 32, "", "x" * 32, id_of(0).upper()):
+            self.assertRaises(ChainInvalid, sign_revoke_device, ROOT, chain, "alice", device, 5)
+        with self.assertRaisesRegex(ChainInvalid, "revoked twice"):
+            sign_revoke_device(ROOT, revoked(chain_of("alice", 3), 0), "alice", id_of(0), 5)
+        self.assertRaises(SignatureInvalid, sign_revoke_device, OTHER, chain, "alice", id_of(0), 5)
+
+    def test_the_only_device_is_not_revoked(self) -> None:
+        for chain, only in ((chain_of("alice", 1), 0), (revoked(chain_of("alice", 2), 0), 1)):
+            with self.assertRaisesRegex(ChainInvalid, "add another one first"):
+                sign_revoke_device(ROOT, chain, "alice", id_of(only), 5)
+
+    def test_a_revocation_that_is_moved_or_somebody_elses(self) -> None:
+        chain = revoked(chain_of("alice", 3), 1)
+        for change in ({"position": 5}, {"prev": b64encode(bytes(32)).decode()}, {"user": "bob"}, {"ed25519": "x"}):
+            self.refuse(*chain[:4], resigned(chain[4], lambda said, change=change: said.update(change)))  # type: ignore[misc]
+        self.refuse(*chain[:3], chain[4])
+        self.refuse(*chain, chain[4])
+        stolen = Signed(body=chain[4].body, signature=OTHER.sign(b"link", chain[4].body))
+        self.assertRaises(SignatureInvalid, replay, "alice", [*chain[:4], stolen])
+
     def test_unknown_kinds_and_fields(self) -> None:
         genesis, first = chain_of("alice", 1)
         self.refuse(genesis, resigned(first, lambda said: said.update(t="add_everybody")))
@@ -197,7 +274,7 @@ class Refused(SynchronousTestCase):
 
 
 class AnyBytes(SynchronousTestCase):
-    chain = chain_of("alice", 2)
+    chain = revoked(chain_of("alice", 2), 0)
 
     def replays(self, chain: list[Signed]) -> Chain | None:
         try:
@@ -221,7 +298,7 @@ class AnyBytes(SynchronousTestCase):
     def test_deep_nesting(self) -> None:
         self.assertIsNone(self.replays([Signed(body=b'{"t":"genesis","x":' + b"[" * 2000, signature=b"")]))
 
-    @given(some.integers(0, 2), some.booleans(), some.integers(0, 2000), some.integers(1, 255))
+    @given(some.integers(0, 3), some.booleans(), some.integers(0, 2000), some.integers(1, 255))
     @settings(deadline=None)
     def test_any_changed_byte(self, which: int, in_body: bool, at: int, change: int) -> None:
         chain = list(self.chain)

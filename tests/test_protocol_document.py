@@ -124,6 +124,8 @@ def type_text(type_: Any) -> str:
 def field_text(field: inspect.Field) -> str:
     """The second column of a row."""
     text = type_text(field.type)
+    if field.encode_name == "group":
+        text = text.replace("device id", "group id")
     if field.required:
         return text
     if field.default in (msgspec.UNSET, msgspec.NODEFAULT):

@@ -18,6 +18,20 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from fastchat.errors import FastChatError, ProtocolError, by_code
+from fastchat.protocols.group_messages import (
+    GroupAct,
+    GroupDone,
+    GroupLength,
+    GroupLogAnswer,
+    GroupLogRequest,
+    GroupNews,
+    GroupsAnswer,
+    GroupSend,
+    GroupsRequest,
+    GroupWhisper,
+    Whisper,
+    Whispered,
+)
 from fastchat.protocols.shapes import (
     AccountKeys,
     Bundle,
@@ -35,13 +49,23 @@ from fastchat.protocols.shapes import (
     Token,
 )
 
-__all__ = [  # shapes that are used with these messages are given out with them
+__all__ = [  # shapes that are used with these messages, and the messages about groups, are given out with them
     "AccountKeys",
     "Bundle",
     "Checkpoint",
     "DeviceId",
     "DeviceKeys",
+    "GroupAct",
+    "GroupDone",
     "GroupId",
+    "GroupLength",
+    "GroupLogAnswer",
+    "GroupLogRequest",
+    "GroupNews",
+    "GroupSend",
+    "GroupWhisper",
+    "GroupsAnswer",
+    "GroupsRequest",
     "Id",
     "Name",
     "Recipient",
@@ -50,6 +74,8 @@ __all__ = [  # shapes that are used with these messages are given out with them
     "SessionLimits",
     "Signed",
     "Token",
+    "Whisper",
+    "Whispered",
 ]
 
 VERSION = 1
@@ -175,6 +201,12 @@ ClientMessage = (
     | Received
     | LogRequest
     | Ping
+    | GroupAct
+    | GroupsRequest
+    | GroupLogRequest
+    | GroupSend
+    | Whisper
+    | GroupWhisper
 )
 
 
@@ -295,8 +327,8 @@ class Error(msgspec.Struct, tag_field="t", tag="error", frozen=True, omit_defaul
     """server → client: request `re` was refused; without `re`, the connection itself ends with this (but for
     `bad-frame` after login, which answers a line that has no readable `id`). `code` is one of those in
     `fastchat.errors`; `retry_after` (seconds) comes with `busy` and `rate-limited`; `devices` with `busy`,
-    `unknown-device` and `mailbox-full` in answer to `send`: those of its recipients that do not have the message. The
-    others have it."""
+    `unknown-device` and `mailbox-full` in answer to `send` and `group_send`: those of its recipients that do not have
+    the message. The others have it."""
 
     code: str
     message: str
@@ -320,6 +352,11 @@ ServerMessage = (
     | Pong
     | GoAway
     | Error
+    | GroupDone
+    | GroupsAnswer
+    | GroupLogAnswer
+    | GroupNews
+    | Whispered
 )
 
 

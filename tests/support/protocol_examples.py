@@ -42,6 +42,8 @@ from fastchat_client import ratchet
 from fastchat_client.content import Text, TreeHead, encode_content, write_plain
 from fastchat_client.password import ScramLogin, login_password, scram_verifier
 from fastchat_client.ratchet import DeviceAccount, SealPrivate
+from tests.support import group_examples
+from tests.support.groups import Actor
 from tests.support.keys import root_key
 
 DOCUMENT = Path(fastchat.protocols.__file__).with_name("PROTOCOL.md")
@@ -305,6 +307,7 @@ def converse() -> Examples:
     found.wire["further-device"] = added.lines
     found.values["further-device"] = {"exporter": added.binding.exporter.hex()}
     _message(place, log_public, online, alice, found)
+    found.wire["group"] = [Line(who, data) for who, data in group_examples.converse(Actor("alice"), Actor("bob"))]
     found.wire["refusals"] = _refusals(place, alice.device)
     return found
 

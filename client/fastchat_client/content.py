@@ -9,14 +9,15 @@ private halves, no ratchets and no store.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, get_args
 
 import msgspec
 from msgspec import Meta, Raw
 
+from fastchat.identity.groups import Title
 from fastchat.identity.links import DeviceIdentity
 from fastchat.identity.statements import Key32, Millis
-from fastchat.protocols.wire import DeviceId, Id, Name
+from fastchat.protocols.wire import DeviceId, GroupId, Id, Name, Signed
 from fastchat_client.unreadable import Reason, Unreadable
 
 VERSION = 1
@@ -25,10 +26,70 @@ MAX_IDS = 1000
 Ids = Annotated[tuple[Id, ...], Meta(min_length=1, max_length=MAX_IDS)]
 
 
-class Text(msgspec.Struct, tag_field="t", tag="text", frozen=True):
-    """What a person wrote."""
+MAX_SECONDS = 366 * 24 * 3600
+Seconds = Annotated[int, Meta(ge=0, le=MAX_SECONDS)]
+
+
+class Ref(msgspec.Struct, frozen=True):
+    """A message, by the name that it has for ever."""
+
+    device: DeviceId
+    n: Id
+
+
+# --- what people say -----------------------------------------------------------------------------------------------
+
+
+class Text(msgspec.Struct, tag_field="t", tag="text", frozen=True, omit_defaults=True):
+    """What a person wrote. `reply`: the message that it answers. `expires`: seconds after its reading that it is kept;
+    0: for ever."""
 
     text: str
+    reply: Ref | None = None
+    expires: Seconds = 0
+
+
+class Reaction(msgspec.Struct, tag_field="t", tag="reaction", frozen=True, omit_defaults=True):
+    """A sign that a person puts on a message, or takes back."""
+
+    to: Ref
+    emoji: Annotated[str, Meta(min_length=1, max_length=16)]
+    remove: bool = False
+
+
+class Edit(msgspec.Struct, tag_field="t", tag="edit", frozen=True):
+    """The account that wrote a message wants it to say this instead."""
+
+    of: Ref
+    text: str
+
+
+class Delete(msgspec.Struct, tag_field="t", tag="delete", frozen=True):
+    """The account that wrote a message wants it gone, everywhere."""
+
+    of: Ref
+
+
+class Timer(msgspec.Struct, tag_field="t", tag="timer", frozen=True):
+    """From here on messages of this conversation go `seconds` after their reading; 0: they stay."""
+
+    seconds: Seconds
+
+
+class Typing(msgspec.Struct, tag_field="t", tag="typing", frozen=True):
+    """Somebody is writing at this moment. Only whispered."""
+
+
+class Presence(msgspec.Struct, tag_field="t", tag="presence", frozen=True):
+    """Somebody is there, or is leaving. Only whispered."""
+
+    online: bool
+    """False: leaving now."""
+    answer: bool = False
+    """Whether the recipient, if there, should say so too."""
+
+
+# --- what devices say to each other ----------------------------------------------------------------------------------
 
 
 class Delivered(msgspec.Struct, tag_field="t", tag="delivered", frozen=True):
@@ -50,11 +111,67 @@ class Retry(msgspec.Struct, tag_field="t", tag="retry", frozen=True):
     reason: Annotated[str, Meta(max_length=64)]
 
 
-class Resent(msgspec.Struct, tag_field="t", tag="resent", frozen=True):
-    """The content of the sender's message `n` once more; never a `Resent` itself. Read it with `decode_content`."""
+class Resent(msgspec.Struct, tag_field="t", tag="resent", frozen=True, omit_defaults=True):
+    """The content of the sender's message `n` once more; never a `Resent` itself. Read it with `decode_content`.
+    `group`: the one that it was said in, "" if it was said to the recipient alone."""
 
     n: Id
     content: Raw
+    group: Annotated[str, Meta(max_length=32)] = ""
+
+
+class GroupKey(msgspec.Struct, tag_field="t", tag="group_key", frozen=True):
+    """What it takes to read what the sender says in a group from here on: its Megolm session as it was at `index`, and
+    the device's signed word that it is its own. `length` and `head`: the chain by which the recipient may have it."""
+
+    group: GroupId
+    key: Annotated[bytes, Meta(max_length=512)]
+    """A Megolm session key, signed by the session itself."""
+    index: Id
+    proof: Signed
+    length: Id
+    head: Key32
+    title: Title | None
+
+
+class GroupKeyRequest(msgspec.Struct, tag_field="t", tag="group_key_request", frozen=True):
+    """A message of the recipient's came whose key did not: please send it (again)."""
+
+    group: GroupId
+    session: Key32
+
+
+class GroupTitle(msgspec.Struct, tag_field="t", tag="group_title", frozen=True):
+    """What a group is called: the chain has a hash of it only. Sent to members when it changes, and to who is
+    invited."""
+
+    group: GroupId
+    title: Title
+
+
+class EarlierKey(msgspec.Struct, frozen=True):
+    """A Megolm session from some index on, without the session's own signature, and whose it is, signed by that
+    device."""
+
+    key: Annotated[bytes, Meta(max_length=512)]
+    proof: Signed
+
+
+class EarlierMessage(msgspec.Struct, frozen=True):
+    """A group message exactly as it came: who wrote it is proven by what is in it, not by who hands it on."""
+
+    user: Name
+    device: DeviceId
+    n: Id
+    body: bytes
+
+
+class GroupHistory(msgspec.Struct, tag_field="t", tag="group_history", frozen=True):
+    """What was said before a newcomer joined, from who has invited them, as the invitation says."""
+
+    group: GroupId
+    keys: Annotated[tuple[EarlierKey, ...], Meta(max_length=1000)]
+    messages: Annotated[tuple[EarlierMessage, ...], Meta(max_length=1000)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +181,23 @@ class Unknown:
     kind: str
 
 
-Content = Text | Delivered | Read | Retry | Resent
+Content = (
+    Text
+    | Reaction
+    | Edit
+    | Delete
+    | Timer
+    | Typing
+    | Presence
+    | Delivered
+    | Read
+    | Retry
+    | Resent
+    | GroupKey
+    | GroupKeyRequest
+    | GroupTitle
+    | GroupHistory
+)
 
 
 class Party(msgspec.Struct, frozen=True):
@@ -104,7 +237,7 @@ class _Kind(msgspec.Struct):
     t: str
 
 
-_KINDS = {str(kind.__struct_config__.tag) for kind in (Text, Delivered, Read, Retry, Resent)}
+_KINDS = {str(kind.__struct_config__.tag) for kind in get_args(Content)}
 
 encode_content = msgspec.json.Encoder().encode
 """A content as the bytes that `write_plain` takes and `decode_content` reads."""

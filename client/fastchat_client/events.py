@@ -68,7 +68,8 @@ class MailboxProgress(msgspec.Struct, frozen=True, tag_field="event", tag="progr
 
 class MessageReceived(msgspec.Struct, frozen=True, tag_field="event", tag="message", rename={"sender": "from"}):
     """A message was decrypted, verified and committed to the vault. `id` is "device.n"; `at` (ISO 8601, UTC) is
-    when the sender wrote it, by the sender's clock, for display only. `own`: sent by another device of this account."""
+    when the sender wrote it, by the sender's clock, for display only. `own`: sent by another device of this account.
+    `conversation` is the sender's name, or "#" and the id of a group."""
 
     sender: str
     conversation: str
@@ -76,6 +77,18 @@ class MessageReceived(msgspec.Struct, frozen=True, tag_field="event", tag="messa
     at: str
     id: str
     own: bool = False
+    reply: str = ""
+    """The id of the message that it answers."""
+    mentions: tuple[str, ...] = ()
+    """Members of the group whom it names as `@name`."""
+    mentioned: bool = False
+    """This account is one of them."""
+    muted: bool = False
+    """The conversation is muted: show it without a sign."""
+    expires: int = 0
+    """Seconds after its reading that it is kept; 0: for ever."""
+    earlier: bool = False
+    """Said before this account joined the group, and handed on by who has invited it."""
 
 
 class MessageUnreadable(msgspec.Struct, frozen=True, tag_field="event", tag="unreadable", rename={"sender": "from"}):
@@ -87,6 +100,132 @@ class MessageUnreadable(msgspec.Struct, frozen=True, tag_field="event", tag="unr
     at: str
     id: str
     retrying: bool
+
+
+class MessageWaiting(msgspec.Struct, frozen=True, tag_field="event", tag="waiting", rename={"sender": "from"}):
+    """A group message is here whose key, or the statements that it rests on, are not: it stands in its place, and is
+    filled in when they come (`message`). They are being asked for."""
+
+    sender: str
+    conversation: str
+    reason: str
+    at: str
+    id: str
+
+
+class Reacted(msgspec.Struct, frozen=True, tag_field="event", tag="reaction", rename={"sender": "from"}):
+    """Somebody has put a sign on the message `id`, or taken it back."""
+
+    conversation: str
+    id: str
+    sender: str
+    emoji: str
+    removed: bool
+    at: str
+
+
+class Edited(msgspec.Struct, frozen=True, tag_field="event", tag="edit", rename={"sender": "from"}):
+    """The message `id` says something else now."""
+
+    conversation: str
+    id: str
+    sender: str
+    text: str
+    at: str
+
+
+class Deleted(msgspec.Struct, frozen=True, tag_field="event", tag="delete", rename={"sender": "from"}):
+    """The message `id` is gone; its author wanted that."""
+
+    conversation: str
+    id: str
+    sender: str
+    at: str
+
+
+class Expired(msgspec.Struct, frozen=True, tag_field="event", tag="expired"):
+    """The message `id` is gone: its time has passed."""
+
+    conversation: str
+    id: str
+
+
+class TimerChanged(msgspec.Struct, frozen=True, tag_field="event", tag="timer", rename={"sender": "from"}):
+    """What is written in the conversation from here on goes `seconds` after its reading; 0: it stays."""
+
+    conversation: str
+    sender: str
+    seconds: int
+    at: str
+
+
+class TypingNow(msgspec.Struct, frozen=True, tag_field="event", tag="typing", rename={"sender": "from"}):
+    """Somebody is writing; true for a few seconds."""
+
+    conversation: str
+    sender: str
+
+
+class PresenceChanged(msgspec.Struct, frozen=True, tag_field="event", tag="presence"):
+    """Somebody is there, or not any more. `last_seen`: ISO 8601, UTC."""
+
+    user: str
+    online: bool
+    last_seen: str
+
+
+class GroupChanged(msgspec.Struct, frozen=True, tag_field="event", tag="group"):
+    """A statement of a group's chain was verified and taken in. `kind`: created, invited, joined, left, removed, role,
+    title or deleted; `who`: whom it is about, if that is not the actor; `text`: the role, the days of history that an
+    invitation gives, or the new title where it is known."""
+
+    conversation: str
+    kind: str
+    actor: str
+    who: str
+    text: str
+    at: str
+
+
+class GroupInvited(msgspec.Struct, frozen=True, tag_field="event", tag="invited", rename={"sender": "from"}):
+    """`sender` has invited this account to a group; `name` is "" until it has been told. `history`: days of earlier
+    messages that it is offered."""
+
+    conversation: str
+    name: str
+    topic: str
+    sender: str
+    members: int
+    history: int
+
+
+class ActDone(msgspec.Struct, frozen=True, tag_field="event", tag="act-done"):
+    """What was to be done to a group is done."""
+
+    act: int
+    conversation: str
+
+
+class ActFailed(msgspec.Struct, frozen=True, tag_field="event", tag="act-failed"):
+    """What was to be done to a group was refused; nothing has changed."""
+
+    act: int
+    conversation: str
+    code: str
+    reason: str
+
+
+class GroupAlarm(msgspec.Struct, frozen=True, tag_field="event", tag="group-alarm"):
+    """Somebody has tried to make this group something that its members have not agreed on. `code`: group-forged (a
+    statement that nobody who may has signed), group-replayed (an old one again), group-withheld (the server keeps one
+    back), group-forked (somebody sees another chain), group-outsider (a message of, or for, somebody who is no
+    member). `proof`: it follows from what the server said itself; else a member says so, who may lie."""
+
+    conversation: str
+    code: str
+    reason: str
+    evidence: str
+    proof: bool
 
 
 class MessageHeld(msgspec.Struct, frozen=True, tag_field="event", tag="held", rename={"sender": "from"}):
@@ -140,6 +279,19 @@ Event = (
     | MailboxProgress
     | MessageReceived
     | MessageUnreadable
+    | MessageWaiting
+    | Reacted
+    | Edited
+    | Deleted
+    | Expired
+    | TimerChanged
+    | TypingNow
+    | PresenceChanged
+    | GroupChanged
+    | GroupInvited
+    | ActDone
+    | ActFailed
+    | GroupAlarm
     | MessageHeld
     | MessageState
     | RootChanged

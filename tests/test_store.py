@@ -142,6 +142,62 @@ class StoreTests(Base):
         self.assertEqual(await store.log_leaves(1, 1), [rows.leaf("alice", 1)])
         self.assertEqual([bundle.device for bundle in await store.bundles([second.device], False)], [second.device])
 
+    async def test_a_revoked_device_is_gone_with_all_that_it_had(self) -> None:
+        store = await self.store_with_invite()
+        bob, first = await register(store, "bob"), await register(store, "alice")
+        second = rows.device("alice", "second")
+        await store.add_device(second, 2, signed("second"), rows.keys("second"), rows.leaf("alice", 2))
+        both = [mail(device, 1, order=7) for device in (first, second)]
+        await store.store_mail([*both, mail(first, 2), mail(bob, 3, sender=first)])
+        revocation, leaf = signed("revoke"), rows.leaf("alice", 3)
+        await store.revoke_device("alice", first.device, 3, revocation, leaf)
+        self.assertEqual((await store.links(["alice"]))["alice"][3:], [revocation])
+        self.assertEqual(await store.log_leaves(5, 10), [leaf])
+        self.assertIsNone(await store.device(first.device))
+        self.assertEqual(await store.devices(["alice"]), {"alice": [second]})
+        self.assertEqual(
+            [bundle.device for bundle in await store.bundles([first.device, second.device], True)], [second.device]
+        )
+        self.assertEqual(await store.one_time_keys(first.device), 0)
+        await self.refused(UnknownDevice, store.publish(first.device, rows.keys("more")))
+        # Its mailbox is gone, and takes nothing; what others were sent, by whomever, is as it was.
+        self.assertEqual((await store.mailbox(first.device, [], 10), await store.mailbox_size(first.device)), ([], 0))
+        self.assertEqual(await store.waiting([first.device, second.device]), [second.device])
+        self.assertEqual(await store.store_mail([mail(first, 4), mail(second, 4)]), [UNKNOWN, STORED])
+        self.assertEqual([waiting.n for waiting in await store.mailbox(second.device, [], 10)], [1, 4])
+        [from_first] = await store.mailbox(bob.device, [], 10)
+        self.assertEqual((from_first.device, from_first.n), (first.device, 3))
+        await store.delete_mail([(first.device, from_first.message), (first.device, 1)])
+        self.assertEqual(await store.mailbox_size(bob.device), 1)
+
+    async def test_a_revoked_device_never_comes_back(self) -> None:
+        store = await self.store_with_invite()
+        first, second = await register(store, "alice"), rows.device("alice", "second")
+        await store.add_device(second, 2, signed("second"), rows.keys("second"), rows.leaf("alice", 2))
+        await store.revoke_device("alice", first.device, 3, signed("revoke"), rows.leaf("alice", 3))
+        again = (signed("again"), rows.keys("again"), rows.leaf("alice", 4))
+        await self.refused(DeviceTaken, store.add_device(first, 4, *again))
+        taken = Device(first.device, "bob", first.ed25519, first.curve25519)
+        links, keys, leaves = [signed("bob")], rows.keys("bob"), [rows.leaf("bob")]
+        await self.refused(DeviceTaken, store.register(rows.account("bob"), taken, links, keys, leaves, INVITE))
+        await store.add_device(rows.device("alice", "third"), 4, *again)
+        self.assertEqual(await store.devices(["alice"]), {"alice": [second, rows.device("alice", "third")]})
+
+    async def test_what_cannot_be_revoked(self) -> None:
+        store = await self.store_with_invite()
+        alice, bob = await register(store, "alice"), await register(store, "bob")
+        link, leaf = signed("revoke"), rows.leaf("revoke")
+        for wrong in (0, 1, 3):
+            await self.refused(ChainInvalid, store.revoke_device("alice", alice.device, wrong, link, leaf))
+        for device in (bob.device, rows.device("alice", "second").device):
+            await self.refused(UnknownDevice, store.revoke_device("alice", device, 2, link, leaf))
+        await self.refused(UnknownUser, store.revoke_device("carol", alice.device, 2, link, leaf))
+        self.assertEqual((len(await store.log_leaves(0, 10)), len((await store.links(["alice"]))["alice"])), (4, 2))
+        self.assertEqual(await store.device(alice.device), alice)
+        await store.revoke_device("alice", alice.device, 2, link, leaf)
+        await self.refused(UnknownDevice, store.revoke_device("alice", alice.device, 3, link, leaf))
+        self.assertEqual(len(await store.log_leaves(0, 10)), 5)
+
     # --- prekeys -----------------------------------------------------------------------------------------------
 
     async def test_one_time_keys_are_given_out_once_in_order(self) -> None:

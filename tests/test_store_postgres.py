@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from fastchat.config import Config, Database, Limits
-from fastchat.errors import Busy, ConfigError, InviteInvalid, NameTaken
+from fastchat.errors import Busy, ConfigError, InviteInvalid, NameTaken, UnknownDevice
 from fastchat.store import Device, Stored
 from fastchat.store.connections import PLANNER, with_settings
 from fastchat.store.literals import array
@@ -159,6 +159,40 @@ class ConcurrencyTests(DatabaseTestCase):
         here.execute("insert into mailboxes (device, message, size) values (%s, %s, 8)", (bob.device, waiting.message))
         await store.delete_mail([(alice.device, waiting.message)])
         self.assertEqual(await store.mailbox(bob.device, [], 10), [waiting])
+
+    async def test_mail_that_comes_while_a_device_is_revoked_goes_with_it(self) -> None:
+        store, _ = await self.two_stores(None)
+        alice = await register(store, "alice")
+        await store.store_mail([mail(alice, 1)])
+        here = self.connect(self.dsn)
+        # Its bodies are looked for and cannot be locked yet; then a second mail comes.
+        other = self.connect(self.dsn, autocommit=False)
+        other.execute("select from messages for update")
+        revoking = Deferred.fromCoroutine(
+            store.revoke_device("alice", alice.device, 2, rows.signed("revoke"), rows.leaf("revoke"))
+        )
+        await self.until(lambda: self.blocked(here) == 1)
+        self.assertEqual(await store.store_mail([mail(alice, 2)]), [Stored.STORED])
+        other.connection.commit()
+        await revoking
+        here.execute("select (select count(*) from messages), (select count(*) from mailboxes)")
+        self.assertEqual(here.fetchone(), (0, 0))
+        self.assertEqual((await store.links(["alice"]))["alice"][2:], [rows.signed("revoke")])
+        self.assertEqual(len(await store.log_leaves(0, 10)), 3)
+
+    async def test_who_publishes_while_the_device_is_revoked_leaves_nothing(self) -> None:
+        store, _ = await self.two_stores(None)
+        alice = await register(store, "alice")
+        here = self.connect(self.dsn)
+        other = self.connect(self.dsn, autocommit=False)
+        other.execute(query("revoke_device"), {"user": "alice", "device": alice.device})
+        publishing = Deferred.fromCoroutine(store.publish(alice.device, rows.keys("late")))
+        await self.until(lambda: self.blocked(here) == 1)
+        other.execute(query("drop_prekeys"), {"device": alice.device})
+        other.connection.commit()
+        await self.assertFailure(publishing, UnknownDevice)
+        here.execute("select (select count(*) from one_time_keys), (select count(*) from prekeys)")
+        self.assertEqual(here.fetchone(), (0, 0))
 
     async def test_two_processes_open_a_new_database_at_once(self) -> None:
         first, second = await self.two_stores(None)

@@ -148,6 +148,13 @@ class Store(Protocol):
         Raises `ChainInvalid` when the chain has another length by now, `DeviceTaken`, `UnknownUser`.
         """
 
+    async def revoke_device(self, user: str, device: str, position: int, link: Signed, leaf: bytes) -> None:
+        """Append `link` as number `position` of the chain of `user`, and take away the device that it revokes, with its
+        prekeys and its mailbox: from here on it is not known, and nobody can add it again.
+
+        Raises `ChainInvalid` as `add_device` does, `UnknownUser`, `UnknownDevice` when it is none of this user's.
+        """
+
     async def account(self, user: str) -> Account | None: ...
 
     async def device(self, device: str) -> Device | None: ...

@@ -117,6 +117,7 @@ class MemoryStore(MemoryGroups):
         self._accounts: dict[str, Account] = {}
         self._chains: dict[str, list[Signed]] = {}
         self._devices: dict[str, Device] = {}
+        self._revoked: set[str] = set()
         self._devices_of: dict[str, list[Device]] = {}
         self._published: dict[str, _Published] = {}
         self._log: list[bytes] = []
@@ -155,7 +156,7 @@ class MemoryStore(MemoryGroups):
             raise InviteInvalid
         if account.user in self._accounts:
             raise NameTaken
-        if device.device in self._devices:
+        if device.device in self._devices or device.device in self._revoked:
             raise DeviceTaken
         _check_leaves(leaves)
         self._invites[invite].used += 1
@@ -172,11 +173,27 @@ class MemoryStore(MemoryGroups):
         chain = self._chains[device.user]
         if len(chain) != position:
             raise ChainInvalid(f"The chain has {len(chain)} links by now.")
-        if device.device in self._devices:
+        if device.device in self._devices or device.device in self._revoked:
             raise DeviceTaken
         _check_leaves([leaf])
         chain.append(link)
         self._insert_device(device, keys)
+        self._log.append(leaf)
+
+    async def revoke_device(self, user: str, device: str, position: int, link: Signed, leaf: bytes) -> None:
+        self._check_available()
+        if user not in self._accounts:
+            raise UnknownUser
+        if len(self._chains[user]) != position:
+            raise ChainInvalid(f"The chain has {len(self._chains[user])} links by now.")
+        known = self._devices.get(device)
+        if known is None or known.user != user:
+            raise UnknownDevice
+        _check_leaves([leaf])
+        self._chains[user].append(link)
+        self._devices_of[user].remove(known)
+        self._revoked.add(device)
+        del self._devices[device], self._mailboxes[device], self._published[device]
         self._log.append(leaf)
 
     def _insert_device(self, device: Device, keys: DeviceKeys) -> None:

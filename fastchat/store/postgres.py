@@ -30,6 +30,7 @@ from fastchat.store.connections import DATABASE_AWAY, Pool, Session, first_line
 from fastchat.store.literals import Octets, array, text_array
 from fastchat.store.migrations import migrate
 from fastchat.store.postgres_groups import PostgresGroups
+from fastchat.store.postgres_revocation import revoke
 from fastchat.store.queries import MIGRATIONS, query
 from fastchat.store.values import hex_digits, possible, violations_named
 
@@ -175,6 +176,9 @@ class PostgresStore(PostgresGroups):
                 await session.run(_APPEND_LEAVES, {"leaves": [leaf]})
 
         await self._general.run(work)
+
+    async def revoke_device(self, user: str, device: str, position: int, link: Signed, leaf: bytes) -> None:
+        await self._general.run(lambda session: revoke(session, user, device, position, link, leaf))
 
     async def account(self, user: str) -> Account | None:
         for name, rsa_public_key, salt, iterations, stored_key, server_key in await self._named(_USER, user):

@@ -45,12 +45,13 @@ with device as (
 insert into mailbox_sizes (device) select id from device;
 
 -- name: device
-select id, user_name, ed25519, curve25519 from devices where id = %(device)s;
+select id, user_name, ed25519, curve25519 from devices where id = %(device)s and revoked_at is null;
 
 -- name: devices
-select id, user_name, ed25519, curve25519 from devices where user_name = any (%(names)s::text[])
+select id, user_name, ed25519, curve25519 from devices
+where user_name = any (%(names)s::text[]) and revoked_at is null
 order by user_name, number;
 
 -- name: lock_device
 -- Whoever publishes holds the device first: two publishes at once would each keep too many keys.
-select id from devices where id = %(device)s for no key update;
+select id from devices where id = %(device)s and revoked_at is null for no key update;

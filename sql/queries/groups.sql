@@ -54,5 +54,5 @@ order by groups.id;
 -- name: group_devices
 select devices.id
 from group_members as member join devices on devices.user_name = member.user_name
-where member.group_id = %(group)s and member.role in ('owner', 'admin', 'member')
+where member.group_id = %(group)s and member.role in ('owner', 'admin', 'member') and devices.revoked_at is null
 order by member.user_name, devices.number;

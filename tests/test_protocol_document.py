@@ -52,9 +52,9 @@ def structs_of(type_: Any) -> set[type]:
 
 
 def shapes() -> set[type]:
-    """The Structs of `wire` that stand in its messages."""
+    """The Structs that stand in messages and in contents."""
     found: set[type] = set()
-    new: set[type] = {*CLIENT, *SERVER}
+    new: set[type] = {*CLIENT, *SERVER, *CONTENTS}
     while new:
         inner = {one for cls in new for field in inspect_fields(cls) for one in structs_of(field.type)}
         new = inner - found

@@ -199,6 +199,9 @@ Content = (
     | GroupHistory
 )
 
+Again = Text | Reaction | Edit | Delete | Timer | Delivered | Read
+"""What is sent again to who could not read it. Keys are asked for, and sent, in their own way."""
+
 
 class Party(msgspec.Struct, frozen=True):
     """A device by everything that names it."""

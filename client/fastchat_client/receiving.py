@@ -16,10 +16,9 @@ from fastchat.identity.names import is_name
 from fastchat.protocols.wire import Message
 from fastchat_client import history, ratchet
 from fastchat_client.content import (
+    Again,
     Content,
-    Delivered,
     Plain,
-    Read,
     Resent,
     Retry,
     Text,
@@ -28,9 +27,10 @@ from fastchat_client.content import (
     encode_content,
     read_plain,
 )
-from fastchat_client.events import MessageHeld, MessageReceived, MessageState, MessageUnreadable, Notice, State, iso
+from fastchat_client.events import MessageHeld, MessageUnreadable, Notice, iso
 from fastchat_client.inbox import MOST_ASKED
 from fastchat_client.parts import Live, Parts
+from fastchat_client.understanding import Said, Understanding
 from fastchat_client.unreadable import Reason, Unreadable
 from fastchat_client.witness import Contradiction
 
@@ -40,6 +40,7 @@ MOST_MILLIS = 2**53 - 1
 class Receiver:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._understanding = Understanding(parts)
         self._sent_again: Counter[tuple[str, int]] = Counter()
 
     def message(self, live: Live, message: Message) -> None:
@@ -143,32 +144,14 @@ class Receiver:
 
     def _understand(self, sender: DeviceIdentity, n: int, plain: Plain, content: Content) -> None:
         match content:
-            case Text():
-                self._text(sender, n, plain, content)
-            case Delivered():
-                self._marked(sender, content.ids, State.DELIVERED)
-            case Read():
-                self._marked(sender, content.ids, State.READ)
             case Retry():
                 self._send_again(sender, content.n)
             case Resent():
                 self._came_again(sender, plain, content)
-
-    def _text(self, sender: DeviceIdentity, n: int, plain: Plain, content: Text) -> None:
-        own = sender.user == self._parts.me.user
-        conversation = plain.conversation if own else sender.user
-        arrived = history.Arrived(sender.device, n, conversation, sender.user, plain.at, content.text, own)
-        history.add_received(self._parts.vault, arrived)
-        self._parts.untold = True
-        message_id = f"{sender.device}.{n}"
-        self._parts.tell(MessageReceived(sender.user, conversation, content.text, iso(plain.at), message_id, own))
-
-    def _marked(self, sender: DeviceIdentity, ids: tuple[int, ...], state: State) -> None:
-        """Only who a message went to can say that it is there."""
-        vault, device = self._parts.vault, self._parts.me.device
-        for n in ids:
-            if history.is_to(vault, device, n, sender.user) and history.advance(vault, device, n, state):
-                self._parts.tell(MessageState(f"{device}.{n}", sender.user, state))
+            case _:
+                own = sender.user == self._parts.me.user
+                conversation = plain.conversation if own else sender.user
+                self._understanding.take(Said(sender, n, conversation, own, plain.at), content)
 
     def _compare_logs(self, device: str, plain: Plain) -> None:
         parts, live = self._parts, self._parts.live
@@ -211,7 +194,7 @@ class Receiver:
         message = parts.outbox.get(n)
         if message is None or not parts.outbox.was_recipient(n, asker.device):
             return
-        if not isinstance(decode_content(message.content), Text | Delivered | Read):
+        if not isinstance(decode_content(message.content), Again):
             return
         self._sent_again[asker.device, n] += 1
         if self._sent_again[asker.device, n] <= MOST_ASKED:
@@ -227,8 +210,7 @@ class Receiver:
         except Unreadable:
             return  # its placeholder stays; it can be asked for once more
         parts.inbox.came_again(sender.device, resent.n)
-        if isinstance(content, Text):
-            self._text(sender, resent.n, plain, content)
-        elif isinstance(content, Delivered | Read):
-            history.drop_placeholder(parts.vault, sender.device, resent.n)
+        if isinstance(content, Again):
+            if not isinstance(content, Text):
+                history.drop_placeholder(parts.vault, sender.device, resent.n)
             self._understand(sender, resent.n, plain, content)

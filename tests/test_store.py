@@ -385,6 +385,64 @@ class StoreTests(Base):
         )
         self.assertEqual({type(row.body) for row in waiting}, {bytes})
 
+    async def test_what_many_get_is_one_body_until_the_last_one_has_it(self) -> None:
+        store = await self.store_with_invite()
+        devices = [await register(store, user) for user in ("alice", "bob", "carol")]
+        batch = [mail(device, 1, b'"all"', order=1) for device in [*devices, rows.device("nobody")]]
+        self.assertEqual(await store.store_mail(batch), [STORED, STORED, STORED, UNKNOWN])
+        pages = [await store.mailbox(device.device, [], 10) for device in devices]
+        self.assertEqual([page[0].body for page in pages], [b'"all"'] * 3)
+        [message] = {row.message for page in pages for row in page}
+        for number, device in enumerate(devices):
+            self.assertEqual(await store.mailbox_size(device.device), 1)
+            await store.delete_mail([(device.device, message)])
+            left = [await store.mailbox(other.device, [], 10) for other in devices]
+            self.assertEqual(left, [[]] * (number + 1) + pages[number + 1 :])
+
+    async def test_what_a_submission_says_to_each_alone_stays_apart(self) -> None:
+        store = await self.store_with_invite()
+        alice, bob, carol = [await register(store, user) for user in ("alice", "bob", "carol")]
+        bodies = {alice: b'"a"', bob: b'"b"', carol: b'"a"'}
+        other = rows.device("other")
+        batch = [mail(device, 1, body, order=1) for device, body in bodies.items()]
+        # Not what any submission is; but nothing is mixed up, and nobody's mail undoes the batch of everybody else.
+        batch += [mail(alice, 1, b'"a"', order=1), mail(bob, 2, b'"b"', order=1), mail(bob, 1, b'"b"', other, order=1)]
+        self.assertEqual(await store.store_mail(batch), [STORED] * 6)
+        for device, body in bodies.items():
+            page = await store.mailbox(device.device, [], 10)
+            expected = [(m.user, m.n, m.body) for m in batch if m.recipient == device.device]
+            self.assertEqual(sorted((row.user, row.n, row.body) for row in page), sorted(expected))
+            self.assertEqual({row.body for row in page}, {body})
+
+    async def test_rows_rise_with_the_submissions_whatever_the_order_of_the_batch(self) -> None:
+        store = await self.store_with_invite()
+        alice, bob, carol = [await register(store, user) for user in ("alice", "bob", "carol")]
+        # Number 2 finds alice first; but bob's lane stores number 1 before it, and so does carol's.
+        order = [(alice, 2), (bob, 1), (bob, 2), (carol, 1), (carol, 2), (alice, 3)]
+        batch = [mail(device, n, b'"%d"' % n, order=10 + n) for device, n in order]
+        self.assertEqual(await store.store_mail(batch), [STORED] * 6)
+        for device in (alice, bob, carol):
+            page = await store.mailbox(device.device, [], 10)
+            self.assertEqual([row.n for row in page], [n for recipient, n in order if recipient is device])
+            self.assertEqual([row.message for row in page], sorted(row.message for row in page))
+            self.assertEqual([row.body for row in page], [b'"%d"' % row.n for row in page])
+        await store.store_mail([mail(alice, 1, order=1)])  # in a batch of its own: behind what is there
+        self.assertEqual([row.n for row in await store.mailbox(alice.device, [], 10)], [2, 3, 1])
+
+    async def test_limits_hold_for_each_of_many_recipients(self) -> None:
+        store = await self.make_store(Config(home=Path("unused"), limits=Limits(mailbox_messages=4, mailbox_share=0.5)))
+        await store.add_invite(INVITE, None, None)
+        full, shared, room = [await register(store, user) for user in ("alice", "bob", "carol")]
+        carol = rows.device("carol")
+        await store.store_mail([mail(full, n, sender=rows.device("alice")) for n in range(4)])
+        await store.store_mail([mail(shared, n, sender=carol) for n in range(2)])
+        devices = [full, rows.device("nobody"), shared, room]
+        batch = [mail(device, n, sender=carol, order=n) for n in (7, 8) for device in devices]
+        self.assertEqual(await store.store_mail(batch), [FULL, UNKNOWN, SHARE, STORED] * 2)
+        self.assertEqual([await store.mailbox_size(device.device) for device in devices], [4, 0, 2, 2])
+        other = [mail(device, 9, sender=rows.device("dave"), order=9) for device in devices]
+        self.assertEqual(await store.store_mail(other), [FULL, UNKNOWN, STORED, STORED])
+
     async def test_large_numbers(self) -> None:
         store = await self.store_with_invite()
         alice = await register(store, "alice")

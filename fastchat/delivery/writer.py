@@ -1,12 +1,13 @@
 """Writing to mailboxes and removing from them in natural batches: whatever queued while the last batch was being
 committed is the next one. No timer decides when to write, so a lone message waits for nothing and a storm pays for
-one transaction per few hundred.
+one transaction per few hundred. What one message has for a thousand devices is gathered: one body, one transaction.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -25,6 +26,11 @@ SHARE_SECONDS = 1.0
 """For so long after a sender's share of a mailbox was found full, more of his messages for it are refused unseen:
 counting what is there is the one thing here that a small message can make dear."""
 SHARES_KEPT = 10_000
+
+ROWS_AT_ONCE = 2_000
+"""Recipients of a batch's messages: what a transaction may take, and a turn that tells so many what became of it."""
+ROW_BYTES = 256
+"""What a recipient counts in the queue, besides the body that it may share with others."""
 
 REMOVED_AT_ONCE = 500
 REMOVE_AGAIN_SECONDS = 1.0
@@ -48,9 +54,35 @@ class _Idle:
             deferred.callback(None)
 
 
+class _Batch:
+    """Mails that will be written together; what one submission says to many is one body."""
+
+    __slots__ = ("_said", "bodies", "bytes", "mails")
+
+    def __init__(self) -> None:
+        self.mails: list[tuple[Mail, Settled]] = []
+        self.bodies = 0
+        self.bytes = 0
+        """Of the bodies."""
+        self._said: dict[int, bytes] = {}
+        """By submission, what was last said in it."""
+
+    def has(self, mail: Mail) -> bool:
+        """Whether its body is here already."""
+        said = self._said.get(mail.order)
+        return said is not None and (said is mail.body or said == mail.body)
+
+    def add(self, mail: Mail, settled: Settled, is_new: bool) -> None:
+        self.mails.append((mail, settled))
+        if is_new:
+            self._said[mail.order] = mail.body
+            self.bodies += 1
+            self.bytes += len(mail.body)
+
+
 class MailWriter:
-    """The one writer of a process. Mails are committed in the order in which they are put, so what one sender has
-    for one device is always a prefix in the mailbox.
+    """The one writer of a process. Mails are committed in the order of their submissions and, batch by batch, in the
+    order in which they are put, so what one sender has for one device is always a prefix in the mailbox.
 
     When a batch fails its outcome is unknown, and everything that has queued behind it fails with it: storing a
     later message while an earlier one is not stored would break the order. The senders send again. So they do when
@@ -72,10 +104,11 @@ class MailWriter:
         """Numbers what is sent in the order in which it comes to this process."""
         self._full_shares: dict[tuple[str, str], float] = {}
         """By recipient device and sender, until when that is believed."""
-        self._queue: deque[tuple[Mail, Settled]] = deque()
+        self._queue: deque[_Batch] = deque()
         self._queued = 0
-        """Bytes of bodies in the queue."""
+        """Bytes of what is in the queue."""
         self._is_full = False
+        self._gathering = 0
         self._writing = False
         self._idle = _Idle()
 
@@ -84,15 +117,38 @@ class MailWriter:
         if self._full_shares and self._full_shares.get((mail.recipient, mail.user), 0.0) > self._seconds():
             settled(_error(Stored.SHARE_FULL))
             return
-        size = len(mail.body)
+        last = self._queue[-1] if self._queue else None
+        is_new = last is None or not last.has(mail)
+        if last is not None and not self._has_room(last, mail, is_new):
+            last, is_new = None, True
+        size = ROW_BYTES + len(mail.body) if is_new else ROW_BYTES
         self._is_full = self._is_full or (self._queued > 0 and self._queued + size > self._queue_bytes)
         if self._is_full:
             settled(Busy("more is waiting to be stored than can be kept"))
             return
-        self._queue.append((mail, settled))
+        if last is None:
+            last = _Batch()
+            self._queue.append(last)
+        last.add(mail, settled, is_new)
         self._queued += size
-        if not self._writing:
+        if not self._writing and not self._gathering:
             self._write_next()
+
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """What is put inside only queues; the batch begins when the block ends. Nothing may be awaited in it."""
+        self._gathering += 1
+        try:
+            yield
+        finally:
+            self._gathering -= 1
+            if self._queue and not self._writing and not self._gathering:
+                self._write_next()
+
+    def _has_room(self, batch: _Batch, mail: Mail, is_new: bool) -> bool:
+        if len(batch.mails) >= ROWS_AT_ONCE:
+            return False
+        return not is_new or (batch.bodies < self._batch and batch.bytes + len(mail.body) <= self._batch_bytes)
 
     async def idle(self) -> None:
         """Until nothing is being written or waits to be."""
@@ -106,23 +162,13 @@ class MailWriter:
             self._idle.reached()
             return
         self._writing = True
-        batch = self._next_batch()
-        writing = Deferred.fromCoroutine(self._store.store_mail([mail for mail, _ in batch]))
-        writing.addCallbacks(self._written, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
+        batch = self._queue.popleft()
+        self._queued -= batch.bytes + ROW_BYTES * len(batch.mails)
+        mails = batch.mails
+        writing = Deferred.fromCoroutine(self._store.store_mail([mail for mail, _ in mails]))
+        writing.addCallbacks(self._written, self._failed, callbackArgs=(mails,), errbackArgs=(mails,))
         writing.addErrback(self._mistaken)
         writing.addBoth(lambda _: self._write_next())
-
-    def _next_batch(self) -> list[tuple[Mail, Settled]]:
-        batch = [self._queue.popleft()]
-        size = len(batch[0][0].body)
-        while self._queue and len(batch) < self._batch:
-            following = len(self._queue[0][0].body)
-            if size + following > self._batch_bytes:
-                break
-            size += following
-            batch.append(self._queue.popleft())
-        self._queued -= size
-        return batch
 
     def _written(self, outcomes: Sequence[Stored], batch: Sequence[tuple[Mail, Settled]]) -> None:
         # Rings first: an inbox must know of its mail before a sender may offer it the next message.
@@ -140,8 +186,9 @@ class MailWriter:
             self.log.failure("a batch of {count} messages could not be stored", failure, count=len(batch))
             error = Busy()
         behind, self._queue, self._queued = self._queue, deque(), 0
-        for _, settled in (*batch, *behind):
-            settled(error)
+        for mails in (batch, *(waiting.mails for waiting in behind)):
+            for _, settled in mails:
+                settled(error)
 
     def _remember_full(self, mail: Mail) -> None:
         now = self._seconds()

@@ -7,6 +7,7 @@ into the errors that the interface names; it knows no session, no wire and no cl
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
@@ -26,6 +27,7 @@ from fastchat.errors import (
 )
 from fastchat.protocols.wire import Bundle, DeviceKeys, ScramVerifier, Signed
 from fastchat.store import ANY_SIZE, ONE_TIME_KEYS_KEPT, Account, Device, Mail, Stored, Waiting
+from fastchat.store.bodies import bodies
 from fastchat.store.connections import DATABASE_AWAY, Pool, Session, first_line
 from fastchat.store.literals import Octets, array, text_array
 from fastchat.store.migrations import migrate
@@ -255,18 +257,27 @@ class PostgresStore(PostgresGroups):
     async def store_mail(self, batch: Sequence[Mail]) -> Sequence[Stored]:
         if not batch:
             return []
-        recipients, users, devices, ns, times, bodies, _ = zip(*batch, strict=True)
-        sizes = [len(body) for body in bodies]
+        distinct, numbers = bodies(batch)
+        recipients, senders, *_ = zip(*batch, strict=True)
+        sizes = [len(mail.body) for mail in batch]
+        _, users, devices, ns, times, contents, _ = zip(*distinct, strict=True)
+        lengths = [len(content) for content in contents]
+        most = max(Counter(recipients).values())
         share_messages, share_bytes = self._limits.share_of_mailbox
         parameters = {
             "recipients": array(recipients),
+            "numbers": array([number + 1 for number in numbers]),
+            "senders": text_array(senders),
+            "sizes": array(sizes),
             "users": text_array(users),
             "devices": array(devices),
             "ns": array(ns),
             "times": array(times),
-            "sizes": array(sizes),
-            "starts": array(accumulate(sizes[:-1], initial=1)),
-            "bodies": Octets(b"".join(bodies)),
+            "starts": array(accumulate(lengths[:-1], initial=1)),
+            "lengths": array(lengths),
+            "bodies": Octets(b"".join(contents)),
+            "more_messages": most,
+            "more_bytes": min(most * max(sizes), sum(sizes)),
             "most_messages": self._limits.mailbox_messages,
             "most_bytes": self._limits.mailbox_bytes,
             "share_messages": share_messages,

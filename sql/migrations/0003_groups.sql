@@ -36,3 +36,10 @@ create table group_members (
     constraint group_members_numbers check (since >= 0 and until >= 0 and history >= 0)
 );
 create index groups_of_user on group_members (user_name, group_id);
+
+-- Whose message a row brings. A group's message may come to a thousand mailboxes at once, each fuller than a share: to
+-- count what one sender has in each of them must not read all that is there (docs/decisions/mailbox-shares.md).
+alter table mailboxes add column user_name text collate "C";
+update mailboxes set user_name = messages.user_name from messages where messages.id = mailboxes.message;
+alter table mailboxes alter column user_name set not null;
+create index mailboxes_of_sender on mailboxes (device, user_name);

@@ -2,26 +2,28 @@
 
 -- name: store_mail
 execute store_mail (
-    %(recipients)s, %(users)s, %(devices)s, %(ns)s, %(times)s, %(starts)s, %(sizes)s, %(bodies)s,
-    %(most_messages)s, %(most_bytes)s, %(share_messages)s, %(share_bytes)s
+    %(recipients)s, %(numbers)s, %(senders)s, %(sizes)s,
+    %(users)s, %(devices)s, %(ns)s, %(times)s, %(starts)s, %(lengths)s, %(bodies)s,
+    %(most_messages)s, %(most_bytes)s, %(share_messages)s, %(share_bytes)s, %(more_messages)s, %(more_bytes)s
 );
 
 -- name: prepare_store_mail
--- One batch: one statement, one transaction, one commit; one outcome per message, in the order of the batch. A mailbox
+-- One batch: one statement, one transaction, one commit; one outcome per recipient, in the order of the batch. A mailbox
 -- is full for the first message that does not fit and for all later ones of the batch, so that none overtakes one that
--- was refused; and so is a sender's share of it (docs/decisions/mailbox-shares.md). Row numbers rise in the order of the batch. Prepared on every writing connection: planning it costs three
+-- was refused; and so is a sender's share of it (docs/decisions/mailbox-shares.md). A body is there once, however many
+-- get it. Row numbers rise in the order of the bodies. Prepared on every writing connection: planning it costs three
 -- times as much as storing one message. The arrays come as literals and the bodies end to end as one value: 500
 -- constructor elements, or 500 bodies parsed as elements of an array, cost several times as much.
---   $1 recipients  $2 users  $3 devices  $4 ns  $5 times  $6, $7 where each body starts (from 1) and its size
---   $8 bodies  $9, $10 most messages and bytes of a mailbox  $11, $12 of these, of one account
+--   of each recipient: $1 device  $2 which body it gets (from 1)  $3 whose  $4 its size
+--   of each body: $5 user  $6 device  $7 n  $8 time  $9, $10 where it starts (from 1) and its size  $11 all of them
+--   $12, $13 most messages and bytes of a mailbox  $14, $15 of these, of one account
+--   $16, $17 messages and bytes, more than which the batch has for no mailbox
 prepare store_mail (
-    uuid[], text[], uuid[], bigint[], bigint[], integer[], integer[], bytea, bigint, bigint, bigint, bigint
+    uuid[], integer[], text[], integer[], text[], uuid[], bigint[], bigint[], integer[], integer[], bytea,
+    bigint, bigint, bigint, bigint, bigint, bigint
 ) as
 with batch as materialized (
-    select
-        mail.recipient, mail.user_name, mail.device, mail.n, mail.sent_at, mail.size, mail.position,
-        substring($8 from mail.start for mail.size) as body
-    from unnest($1, $2, $3, $4, $5, $6, $7) with ordinality as mail (recipient, user_name, device, n, sent_at, start, size, position)
+    select * from unnest($1, $2, $3, $4) with ordinality as mail (recipient, number, user_name, size, position)
 ),
 room as materialized (
     select device, messages, bytes
@@ -34,25 +36,23 @@ crowded as materialized (
     -- is counted; nor is it where nothing fits any more.
     select room.device, devices.user_name as owner
     from room join devices on devices.id = room.device
-    where (room.messages + cardinality($1) > $11 or room.bytes + octet_length($8) > $12)
-        and room.messages < $9 and room.bytes < $10
+    where (room.messages + $16 > $14 or room.bytes + $17 > $15) and room.messages < $12 and room.bytes < $13
 ),
 held as materialized (
-    select crowded.device, sender.user_name, sender.messages, sender.bytes
-    from crowded cross join lateral (
-        select messages.user_name, count(*) as messages, sum(mailboxes.size) as bytes
-        from mailboxes join messages on messages.id = mailboxes.message
-        where mailboxes.device = crowded.device
-        group by messages.user_name
+    select asked.recipient as device, asked.user_name, sender.messages, sender.bytes
+    from (select distinct recipient, user_name from batch join crowded on crowded.device = batch.recipient) as asked
+    cross join lateral (
+        select count(*) as messages, sum(size) as bytes
+        from mailboxes where mailboxes.device = asked.recipient and mailboxes.user_name = asked.user_name
     ) as sender
 ),
 asking as (
     -- What one has on one's own devices takes nothing from anybody else.
     select
-        batch.recipient, batch.size, batch.position, room.device, room.messages, room.bytes,
+        batch.recipient, batch.number, batch.size, batch.position, room.device, room.messages, room.bytes,
         batch.user_name <> crowded.owner and (
-            coalesce(held.messages, 0) + row_number() over of_sender > $11
-            or coalesce(held.bytes, 0) + sum(batch.size) over of_sender > $12
+            coalesce(held.messages, 0) + row_number() over of_sender > $14
+            or coalesce(held.bytes, 0) + sum(batch.size) over of_sender > $15
         ) is true as is_over
     from batch
     left join room on room.device = batch.recipient
@@ -62,12 +62,12 @@ asking as (
 ),
 judged as materialized (
     select
-        recipient, size, position,
+        recipient, number, size, position,
         case
             when device is null then 'unknown-device'
             when is_over then 'share-full'
-            when messages + count(*) filter (where is_over is not true) over earlier > $9
-                or bytes + sum(size) filter (where is_over is not true) over earlier > $10 then 'mailbox-full'
+            when messages + count(*) filter (where is_over is not true) over earlier > $12
+                or bytes + sum(size) filter (where is_over is not true) over earlier > $13 then 'mailbox-full'
             else 'stored'
         end as outcome
     from asking
@@ -86,15 +86,20 @@ numbered as materialized (
     -- The numbers are drawn one by one, from rows that are sorted already.
     select nextval('messages_id_seq') as id, ordered.*
     from (
-        select batch.* from batch join judged using (position) where judged.outcome = 'stored' order by batch.position
+        select body.*
+        from unnest($5, $6, $7, $8, $9, $10) with ordinality as body (user_name, device, n, sent_at, start, size, number)
+        where body.number in (select number from judged where outcome = 'stored')
+        order by body.number
     ) as ordered
 ),
 bodies as (
     insert into messages (id, user_name, device, n, sent_at, body)
-    select id, user_name, device, n, sent_at, body from numbered
+    select id, user_name, device, n, sent_at, substring($11 from start for size) from numbered
 ),
 waiting as (
-    insert into mailboxes (device, message, size) select recipient, id, size from numbered
+    insert into mailboxes (device, message, size, user_name)
+    select judged.recipient, numbered.id, judged.size, numbered.user_name
+    from judged join numbered using (number) where judged.outcome = 'stored'
 )
 select outcome from judged order by position;
 

@@ -29,10 +29,25 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.errors import GroupInvalid, NotAllowed, SignatureInvalid
 from fastchat.identity import groups
-from fastchat.identity.groups import GroupState, Role, extend
+from fastchat.identity.groups import (
+    Delete,
+    GroupState,
+    Invite,
+    Join,
+    Leave,
+    Remove,
+    Retitle,
+    Role,
+    SetRole,
+    Statement,
+    extend,
+    permits,
+    sign,
+    title_hash,
+)
 from fastchat.protocols.wire import Signed
 from tests.support.groups import Actor, GroupChain, replay, signed_by, title_of
-from tests.support.people import OwnDevice
+from tests.support.people import AT, OwnDevice
 
 EXAMPLES = int(os.environ.get("GROUP_CHAIN_EXAMPLES", "0"))
 """Of the long form; 0: the short one."""
@@ -81,22 +96,43 @@ class Said(NamedTuple):
     def actor(self) -> Actor:
         return DEVICES[self.user][self.device]
 
-    def on(self, state: GroupState) -> Signed:
+    def statement(self, state: GroupState) -> Statement:
+        what: dict[str, Any] = {
+            "group": state.group,
+            "position": state.length,
+            "prev": state.head,
+            "user": self.user,
+            "device": self.actor.device,
+            "at": AT,
+        }
         match self.kind:
             case "invite":
-                return self.actor.invite(state, self.who, self.number)
+                return Invite(**what, who=self.who, history=self.number)
             case "join":
-                return self.actor.join(state)
+                return Join(**what)
             case "leave":
-                return self.actor.leave(state)
+                return Leave(**what)
             case "remove":
-                return self.actor.remove(state, self.who)
+                return Remove(**what, who=self.who)
             case "role":
-                return self.actor.role(state, self.who, self.role)
+                return SetRole(**what, who=self.who, role=self.role)
             case "title":
-                return self.actor.retitle(state, f"title {self.number}")
+                return Retitle(**what, title=title_hash(title_of(f"title {self.number}")))
             case _:
-                return self.actor.delete(state)
+                return Delete(**what)
+
+    def on(self, state: GroupState) -> Signed:
+        return sign(self.actor.sign, self.statement(state))
+
+
+def everything(kind: str) -> list[Said]:
+    """All that there is to say of this kind, but for history, title and device."""
+    whom = ("",) if kind in ABOUT_NOBODY else PEOPLE
+    roles = ROLES if kind == "role" else ROLES[-1:]
+    return [Said(kind, user, who, role) for user in PEOPLE for who in whom for role in roles]
+
+
+EVERYTHING = {kind: everything(kind) for kind in ("invite", "remove", "role", *ABOUT_NOBODY)}
 
 
 class Model:
@@ -161,11 +197,7 @@ class Model:
         self.length += 1
 
     def allowed(self, kind: str) -> list[Said]:
-        """Everything of this kind that somebody could say now, but for history, title and device."""
-        whom = ("",) if kind in ABOUT_NOBODY else PEOPLE
-        roles = ROLES if kind == "role" else ROLES[-1:]
-        every = (Said(kind, user, who, role) for user in PEOPLE for who in whom for role in roles)
-        return [said for said in every if self.allows(said)]
+        return [said for said in EVERYTHING[kind] if self.allows(said)]
 
 
 people = some.sampled_from(PEOPLE)
@@ -203,6 +235,7 @@ class ChainMachine(RuleBasedStateMachine):
         self.states = [self.chain.state]
         self.elsewhere = GroupChain(actor, actor.create(nonce=bytes([1] * 16)))
         """Another group, in which the same people say the same."""
+        self.what_could_come_next_is_judged_alike()
         self.several_say_what_is_allowed(count, seed)
 
     @precondition(lambda self: self.model.is_over)
@@ -220,6 +253,18 @@ class ChainMachine(RuleBasedStateMachine):
         self.states.append(self.chain.state)
         self.elsewhere.add(said.actor, said.on(self.elsewhere.state))
         self.model.take(said)
+        self.what_could_come_next_is_judged_alike()
+
+    def what_could_come_next_is_judged_alike(self) -> None:
+        """Some of each kind, others for every state."""
+        choose = Random(self.chain.state.head)
+        for said in [one for kind in EVERYTHING.values() for one in choose.sample(kind, k=8)]:
+            try:
+                permits(self.chain.state, said.statement(self.chain.state))
+                allowed = True
+            except NotAllowed:
+                allowed = False
+            assert allowed == self.model.allows(said), f"{said}: {allowed} in {self.chain.state}"
 
     def refused(self, error: Any, state: GroupState | None, statement: Signed, actor: Actor) -> None:
         try:
@@ -299,7 +344,7 @@ class ChainMachine(RuleBasedStateMachine):
             user: model.invitations[user] for user in model.those("invited")
         }
         assert (state.length, state.deleted) == (model.length, model.is_over)
-        assert state.title == groups.title_hash(title_of(model.title))
+        assert state.title == title_hash(title_of(model.title))
 
     @invariant()
     def it_is_in_order(self) -> None:

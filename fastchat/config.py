@@ -87,12 +87,24 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 200
     claims_per_second: Annotated[
         float, Meta(gt=0, description="Accounts a second whose one-time keys one account may take, in the long run.")
-    ] = 1.0
+    ] = 5.0
     claims_burst: Annotated[
         int, Meta(ge=100, le=2**31 - 1, description="Accounts whose one-time keys one account may take at once.")
-    ] = 200
+    ] = 2000
     claims_of_one: Annotated[
         Count, Meta(description="Times an hour that one account may take one-time keys of one and the same account.")
+    ] = 20
+    groups_per_user: Annotated[Count, Meta(description="Groups that one account is in, or invited to.")] = 1000
+    group_acts_per_second: Annotated[
+        float, Meta(gt=0, description="Changes of groups that one account makes in a second, in the long run.")
+    ] = 5.0
+    group_acts_burst: Annotated[Count, Meta(description="The same at once, after a pause.")] = 200
+    whispers_per_second: Annotated[
+        float,
+        Meta(gt=0, description="Whispers (somebody types, is there) of one session a second; others are dropped."),
+    ] = 5.0
+    whispers_burst: Annotated[
+        Count, Meta(description="The same at once. Who goes on until ten times as many were dropped is disconnected.")
     ] = 20
     window_messages: Annotated[Count, Meta(description="Messages handed to a session and not yet received.")] = 64
     window_bytes: Annotated[Size, Meta(description="Bytes of them.")] = 1024 * 1024

@@ -59,6 +59,16 @@ TABLE = {
     "claims_of_one": Row(
         "rate-limited", "test_floods.OneTimeKeys.test_nobody_uses_up_somebodys_keys_over_however_many_connections"
     ),
+    "groups_per_user": Row("bad-request", "test_groups_server.Acts.test_no_more_groups_than_one_may_have"),
+    "group_acts_per_second": Row("rate-limited", "test_group_session.Acting.test_too_many_acts"),
+    "group_acts_burst": Row("rate-limited", "test_group_session.Acting.test_too_many_acts"),
+    "whispers_per_second": Row(
+        "what is too much is dropped",
+        "test_group_session.Whispers.test_too_many_are_dropped_and_a_flood_ends_the_session",
+    ),
+    "whispers_burst": Row(
+        "rate-limited", "test_group_session.Whispers.test_too_many_are_dropped_and_a_flood_ends_the_session"
+    ),
     "window_messages": Row(
         "the rest waits", "test_delivery.ExpressCase.test_what_a_full_window_has_no_room_for_is_held_until_there_is"
     ),

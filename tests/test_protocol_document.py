@@ -18,14 +18,14 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from msgspec import inspect
 from twisted.trial.unittest import SynchronousTestCase
 
-from fastchat import accounts, directory, errors, store
+from fastchat import accounts, directory, errors, groups, store
 from fastchat.config import Limits
 from fastchat.delivery import outgoing
 from fastchat.errors import FastChatError, ProtocolError
 from fastchat.identity import links, login, prekeys
 from fastchat.identity.invite import Invite
 from fastchat.identity.keylog import Frontier, leaf, split, verify_checkpoint
-from fastchat.protocols import session, wire
+from fastchat.protocols import group_messages, session, wire
 from fastchat_client import content, ratchet
 from fastchat_client.password import ScramLogin, login_password, scram_verifier
 from fastchat_client.ratchet import SealPrivate
@@ -218,6 +218,10 @@ class ErrorsAndLimits(SynchronousTestCase):
                 "links of an account": links.MAX_LINKS,
                 "devices in an answer": directory.ANSWER_DEVICES,
                 "leaves in an answer": directory.LOG_PAGE,
+                "groups in an answer": groups.GROUPS_IN_ANSWER,
+                "bytes of statements in an answer": groups.PAGE_BYTES,
+                "statements in an answer": groups.PAGE_STATEMENTS,
+                "devices named": group_messages.MOST_NAMED,
             },
         )
 

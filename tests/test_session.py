@@ -6,11 +6,15 @@ from typing import Any
 
 from msgspec import UNSET, Raw
 
+from fastchat.accounts import device_row
 from fastchat.errors import FrameTooLong, ProtocolError
+from fastchat.identity.groups import group_id
 from fastchat.protocols import wire
 from fastchat.protocols.line import CLOSE_SECONDS
 from fastchat.protocols.session import BAD_FRAMES, COMMANDS, FINISH_SECONDS, LEAVE_SECONDS, State
 from tests.support.calling import BODY, Peer, SessionCase
+from tests.support.delivery import now
+from tests.support.groups import Actor, GroupChain
 from tests.support.people import Person, scram_client, verifier_of
 
 MAY_BE_SAID: dict[State, set[type]] = {
@@ -18,10 +22,24 @@ MAY_BE_SAID: dict[State, set[type]] = {
     State.GREETED: {wire.Register, wire.ScramRequest, wire.Login},
     State.PROVEN: {wire.AddDevice},
     State.WAITING: set(),
-    State.READY: {wire.KeysRequest, wire.Publish, wire.Send, wire.Received, wire.LogRequest, wire.Ping},
+    State.READY: {
+        wire.KeysRequest,
+        wire.Publish,
+        wire.Send,
+        wire.Received,
+        wire.LogRequest,
+        wire.Ping,
+        wire.GroupAct,
+        wire.GroupsRequest,
+        wire.GroupLogRequest,
+        wire.GroupSend,
+        wire.Whisper,
+        wire.GroupWhisper,
+    },
 }
 """As PROTOCOL.md has it; written down a second time, so that a mistake in the machine's own table is seen."""
 
+ALICE = Actor("alice")
 KINDS: tuple[type, ...] = wire.ClientMessage.__args__
 
 
@@ -63,11 +81,29 @@ class Table(SessionCase):
             wire.Received: wire.Received(0),
             wire.LogRequest: wire.LogRequest(i, 0),
             wire.Ping: wire.Ping(i),
+            **self.about_groups(i),
         }
         return samples[kind]
 
+    def about_groups(self, i: int) -> dict[type, Any]:
+        """Of a group that alice founds, and of one that she has founded."""
+        chain = GroupChain(ALICE)
+        group, length = chain.group, chain.state.length
+        signed = chain.statements[0]
+        if now(self.place.memory.group(group)) is None:
+            now(self.place.groups.act(device_row(ALICE.identity), group, signed))
+        other = ALICE.create(nonce=i.to_bytes(16, "big"))
+        return {
+            wire.GroupAct: wire.GroupAct(i, group_id(other.body), other),
+            wire.GroupsRequest: wire.GroupsRequest(i),
+            wire.GroupLogRequest: wire.GroupLogRequest(i, group, 0),
+            wire.GroupSend: wire.GroupSend(i, 1, group, length, BODY),
+            wire.Whisper: wire.Whisper((wire.Recipient(self.bob.id, BODY),)),
+            wire.GroupWhisper: wire.GroupWhisper(group, BODY),
+        }
+
     def test_all_of_it(self) -> None:
-        self.assertEqual(len(KINDS), 12)
+        self.assertEqual(len(KINDS), 18)
         for state, allowed in MAY_BE_SAID.items():
             for kind in KINDS:
                 with self.subTest(f"{kind.__name__} while {state.value}"):

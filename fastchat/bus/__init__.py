@@ -8,18 +8,31 @@ device, the order of `ring` and `offer` calls: delivery's order rests on it (doc
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
+
+from fastchat.protocols.wire import message_tail
 
 
-class Offer(NamedTuple):
-    """One message for one device that is to be handed over at once."""
+class Offer:
+    """One message for one device, or for many that get the same one, that is to be handed over at once."""
 
-    user: str
-    device: str
-    n: int
-    at: int
-    body: Any
-    """Opaque: bytes or `msgspec.Raw`, a JSON value exactly as it came."""
+    __slots__ = ("_tail", "at", "body", "device", "n", "user")
+
+    def __init__(self, user: str, device: str, n: int, at: int, body: Any) -> None:
+        self.user = user
+        self.device = device
+        self.n = n
+        self.at = at
+        self.body = body
+        """Opaque: bytes or `msgspec.Raw`, a JSON value exactly as it came."""
+        self._tail: bytes | None = None
+
+    @property
+    def tail(self) -> bytes:
+        """Of the line that hands it over, all that is the same for everybody; made once."""
+        if self._tail is None:
+            self._tail = message_tail(self.user, self.device, self.n, self.at, self.body)
+        return self._tail
 
 
 Answer = Callable[[bool], None]
@@ -35,6 +48,9 @@ class Inbox(Protocol):
     def ring(self) -> None:
         """Something was committed to the device's mailbox: read it."""
 
+    def tell(self, line: bytes) -> None:
+        """Say this message, encoded, if that can be done now; else forget it."""
+
     def replaced(self) -> None:
         """The same device has logged in elsewhere."""
 
@@ -49,3 +65,7 @@ class Bus(Protocol):
     def offer(self, device: str, offer: Offer, answer: Answer) -> None: ...
 
     def ring(self, device: str) -> None: ...
+
+    def tell(self, device: str, line: bytes) -> None:
+        """Say a message, encoded as its line without the end, to the device's session. It is lost where there is none,
+        or one that takes nothing now; and it keeps no order with what is offered."""

@@ -31,3 +31,8 @@ class LocalBus:
         inbox = self._inboxes.get(device)
         if inbox is not None:
             inbox.ring()
+
+    def tell(self, device: str, line: bytes) -> None:
+        inbox = self._inboxes.get(device)
+        if inbox is not None:
+            inbox.tell(line)

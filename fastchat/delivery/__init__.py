@@ -98,25 +98,39 @@ class Delivery:
         self,
         device: str,
         deliver: Callable[[int, Offer], None],
+        say: Callable[[bytes], None],
         on_replaced: Callable[[], None],
         login: int | None = None,
     ) -> Inbox:
         """Attach an inbox for a device that has just logged in, and begin to drain its mailbox. `deliver(k, offer)`
-        hands one message to the device; it must not raise. `login`: what `logins` gave when the login was asked for.
-        An older session's inbox is replaced. Raises `Replaced` if it is the other one that was asked for later: what
-        a slow database has kept waiting, on a connection that is dead perhaps, must not end the session that works."""
+        hands one message to the device, `say(line)` what is not numbered; neither may raise. `login`: what `logins`
+        gave when the login was asked for. An older session's inbox is replaced. Raises `Replaced` if it is the other
+        one that was asked for later: what a slow database has kept waiting, on a connection that is dead perhaps, must
+        not end the session that works."""
         login = next(self.logins) if login is None else login
         current = self._inboxes.get(device)
         if current is not None and current.login > login:
             raise Replaced
         inbox = Inbox(
-            device, self._store, self.remover, self._limits, deliver, on_replaced, self._inbox_closed, self._reactor
+            device,
+            self._store,
+            self.remover,
+            self._limits,
+            deliver,
+            say,
+            on_replaced,
+            self._inbox_closed,
+            self._reactor,
         )
         inbox.login = login
         self._bus.attach(device, inbox)
         self._inboxes[device] = inbox
         inbox.ring()
         return inbox
+
+    def tell(self, device: str, line: bytes) -> None:
+        """Say a message, encoded as its line, to the device if that can be done now; else it is lost."""
+        self._bus.tell(device, line)
 
     async def waiting(self, device: str) -> int:
         """How many messages wait in the device's mailbox."""

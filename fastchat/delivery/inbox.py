@@ -68,6 +68,7 @@ class Inbox:
         remover: MailRemover,
         limits: Limits,
         deliver: Callable[[int, Offer], None],
+        say: Callable[[bytes], None],
         on_replaced: Callable[[], None],
         on_close: Callable[[Inbox], None],
         reactor: IReactorTime,
@@ -83,6 +84,7 @@ class Inbox:
         self._page = limits.mailbox_page
         self._page_bytes = limits.mailbox_page_bytes
         self._deliver = deliver
+        self._say = say
         self._on_replaced = on_replaced
         self._on_close = on_close
         self._reactor = reactor
@@ -116,6 +118,10 @@ class Inbox:
             self._hold(offer, size, answer)
         else:
             self._hand_over(offer, size, answer, None)
+
+    def tell(self, line: bytes) -> None:
+        if self._writable and not self._retired:
+            self._say(line)
 
     def _has_room(self, size: int) -> bool:
         """In the window; a message larger than all of it still goes alone."""

@@ -10,14 +10,14 @@ stored for another of its recipients, and the error names those that it could no
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 
 from msgspec import Raw
 
 from fastchat.bus import Bus, Offer
 from fastchat.delivery.writer import MailWriter
 from fastchat.errors import Busy, FastChatError, UnknownDevice
+from fastchat.protocols.group_messages import MOST_NAMED
 from fastchat.protocols.wire import Recipient
 from fastchat.store import Mail
 
@@ -28,8 +28,9 @@ Done = Callable[[FastChatError | None], None]
 LANES_KEPT = 256
 """Idle lanes that a session keeps because it will probably need them again."""
 
-LANES = 4096
-"""Lanes of one session at once: what it can make this side remember."""
+LANES = 32_768
+"""Lanes of one session at once: what it can make this side remember. Enough for some groups of a thousand members, with
+a few devices each, of whom nobody can be reached."""
 
 
 class Counters:
@@ -74,7 +75,10 @@ class _Submission:
         if self.error is None:
             return None
         outcome = type(self.error)(self.error.message, self.error.retry_after)  # that one is not this one's alone
-        outcome.devices = tuple(self.missing)
+        if len(self.missing) <= MOST_NAMED:
+            outcome.devices = tuple(self.missing)
+        elif not isinstance(outcome, Busy):  # without names, `busy` asks for all of it again: who has it drops it
+            outcome.devices = tuple(self.missing[:MOST_NAMED])
         return outcome
 
 
@@ -89,15 +93,12 @@ class _Lane:
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.offered: deque[_OnItsWay] = deque()
+        self.offered: list[_OnItsWay] = []
         """Offered to the device and not answered, in order."""
         self.storing = 0
         """How many messages are on their way to the mailbox."""
         self.refused: int | None = None
         """The lowest `n` that was answered with `busy` and has not come again."""
-
-    def refuse(self, n: int) -> None:
-        self.refused = n if self.refused is None else min(n, self.refused)
 
     @property
     def is_idle(self) -> bool:
@@ -121,7 +122,7 @@ class _OnItsWay:
         lane = self.lane
         if taken:
             if lane.offered and lane.offered[0] is self:
-                lane.offered.popleft()
+                del lane.offered[0]
             self._outgoing.settle(self, None)
         elif not self.settled:
             self._outgoing.spill(lane)
@@ -151,6 +152,8 @@ class Outgoing:
         self._milliseconds = milliseconds
         self._counters = counters
         self._lanes: dict[str, _Lane] = {}
+        self._refused: dict[int, dict[str, _Lane]] = {}
+        """The lanes in which a message was refused, by its number."""
         self.unaccepted = 0
         """How many `send`s are not answered."""
 
@@ -160,33 +163,73 @@ class Outgoing:
         `done(error)`: for the devices that it names, `Busy` when it must be sent to them again, `UnknownDevice` or
         `MailboxFull` when that would not help. The other devices have the message.
         """
-        submission = _Submission(n, len(recipients), done, next(self._writer.submissions))
-        self.unaccepted += 1
+        submission = self._submission(n, len(recipients), done)
         at = self._milliseconds()
         for recipient in recipients:
-            lane = self._lane(recipient.device)
-            message = _OnItsWay(self, lane, submission, Offer(self._user, self._device, n, at, recipient.body))
-            if lane.refused is not None and n > lane.refused:
+            offer = Offer(self._user, self._device, n, at, recipient.body)
+            self._deliver(submission, self._lane(recipient.device), offer)
+
+    def send_to_all(self, n: int, devices: Collection[str], body: bytes, done: Done) -> None:
+        """The same with one body for all `devices`, of which there is one at least."""
+        submission = self._submission(n, len(devices), done)
+        offer = Offer(self._user, self._device, n, self._milliseconds(), body)
+        with self._writer.gathering():
+            for device in devices:
+                self._deliver(submission, self._lane(device), offer)
+
+    def _submission(self, n: int, deliveries: int, done: Done) -> _Submission:
+        self.unaccepted += 1
+        return _Submission(n, deliveries, done, next(self._writer.submissions))
+
+    def _deliver(self, submission: _Submission, lane: _Lane, offer: Offer) -> None:
+        message = _OnItsWay(self, lane, submission, offer)
+        refused = lane.refused
+        if refused is not None:
+            if submission.n > refused:
                 self.settle(message, Busy("an earlier message to the same device must come first"))
-                continue
-            if n == lane.refused:
-                lane.refused = None
-            if lane.storing:
-                self._store(message)
-            else:
-                lane.offered.append(message)
-                self._bus.offer(lane.device, message.offer, message)
+                return
+            if submission.n == refused:
+                self._open(lane)
+        if lane.storing:
+            self._store(message)
+        else:
+            lane.offered.append(message)
+            self._bus.offer(lane.device, offer, message)
 
     def refuse(self, n: int, recipients: Sequence[Recipient]) -> None:
         """Message `n` was refused for now, before it came here: nothing later may pass it in these lanes."""
         for recipient in recipients:
-            self._lane(recipient.device).refuse(n)
+            self._refuse(self._lane(recipient.device), n)
 
-    def has_room(self, recipients: Sequence[Recipient]) -> bool:
-        """Whether there may be a lane to each of them. Ask before `send` and `refuse`; if there may not, the session
-        has to end: a message that was refused and not remembered would be overtaken by later ones."""
-        return len(self._lanes) + len(recipients) <= LANES or (
-            len(self._lanes) + sum(each.device not in self._lanes for each in recipients) <= LANES
+    def forget(self, n: int, devices: Container[str] | None, but: Container[str] = ()) -> None:
+        """Message `n`, which was refused for some devices, comes to these no more: of `devices` (None: of all), those
+        that are not in `but`. What is later may go there."""
+        for device, lane in list(self._refused.get(n, {}).items()):
+            if (devices is None or device in devices) and device not in but:
+                self._open(lane)
+                if lane.is_idle:
+                    self._lanes.pop(device, None)
+
+    def _refuse(self, lane: _Lane, n: int) -> None:
+        if lane.refused is None or n < lane.refused:
+            self._open(lane)
+            lane.refused = n
+            self._refused.setdefault(n, {})[lane.device] = lane
+
+    def _open(self, lane: _Lane) -> None:
+        n, lane.refused = lane.refused, None
+        if n is not None:
+            lanes = self._refused[n]
+            del lanes[lane.device]
+            if not lanes:
+                del self._refused[n]
+
+    def has_room(self, devices: Collection[str]) -> bool:
+        """Whether there may be a lane to each of them. Ask before `send`, `send_to_all` and `refuse`; if there may not,
+        none may be sent to, and that one was refused has to be remembered elsewhere, or the session has to end: it
+        would be overtaken by later ones."""
+        return len(self._lanes) + len(devices) <= LANES or (
+            len(self._lanes) + sum(device not in self._lanes for device in devices) <= LANES
         )
 
     def _lane(self, device: str) -> _Lane:
@@ -198,7 +241,7 @@ class Outgoing:
     def spill(self, lane: _Lane) -> None:
         """One offered message was not taken: it goes to the mailbox, and with it, in order, all that is unanswered
         in its lane. Some of these may be received all the same; then the device drops what the mailbox brings."""
-        unanswered, lane.offered = lane.offered, deque()
+        unanswered, lane.offered = lane.offered, []
         for message in unanswered:
             self._store(message)
 
@@ -215,7 +258,7 @@ class Outgoing:
         if error is None:
             self._counters.stored += 1
         elif isinstance(error, Busy) and not message.settled:
-            lane.refuse(message.submission.n)
+            self._refuse(lane, message.submission.n)
         self.settle(message, error)
 
     def settle(self, message: _OnItsWay, error: FastChatError | None) -> None:

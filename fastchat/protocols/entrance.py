@@ -110,8 +110,13 @@ class Entrance:
 
     async def add_device(self, request: AddDevice) -> Added:
         """Of the account whose password was proven. Raises what `Accounts.add_device` does."""
-        await self._in_time(self._service.accounts.add_device(self.user, request))
+        await self._in_time(self._add_device(request))
         return Added(re=request.id)
+
+    async def _add_device(self, request: AddDevice) -> None:
+        await self._service.accounts.add_device(self.user, request)
+        # Also when nobody waits for it any more.
+        self._service.groups.devices_changed(self.user)
 
     async def login(self, request: Login) -> Ready:
         """Raises `LoginFailed`; `Busy` if nothing is known of the device while the database is away."""

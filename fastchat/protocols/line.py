@@ -123,9 +123,13 @@ class LineShell(LineReceiver):
 
     def send(self, message: Any) -> None:
         """Put a message on its way; it is written by the end of this turn, in order. Nothing once closed."""
+        if self._open and not self._closing:
+            self.send_line(encode(message))
+
+    def send_line(self, line: bytes) -> None:
+        """The same for a message that is encoded already."""
         if not self._open or self._closing:
             return
-        line = encode(message)
         if not self._lines and self.is_writable:
             self._turn.add(self)
         self._lines.append(line)
@@ -236,6 +240,8 @@ class Pipe(Protocol):
     is_known: bool
 
     def send(self, message: Any) -> None: ...
+
+    def send_line(self, line: bytes) -> None: ...
 
     def close(self, grace: float = CLOSE_SECONDS) -> None: ...
 

@@ -35,6 +35,7 @@ from fastchat.errors import (
     RateLimited,
     Replaced,
 )
+from fastchat.groups import Groups
 from fastchat.identity.login import ChannelBinding
 from fastchat.limits import Claims, LoginFailures, TokenBucket
 from fastchat.protocols.entrance import Entrance
@@ -45,6 +46,11 @@ from fastchat.protocols.wire import (
     AddDevice,
     ClientMessage,
     GoAway,
+    GroupAct,
+    GroupLogRequest,
+    GroupSend,
+    GroupsRequest,
+    GroupWhisper,
     Hello,
     KeysRequest,
     Login,
@@ -57,6 +63,7 @@ from fastchat.protocols.wire import (
     ScramRequest,
     Send,
     ServerMessage,
+    Whisper,
     error_from,
 )
 
@@ -82,6 +89,7 @@ class Service(Protocol):
     accounts: Accounts
     directory: Directory
     delivery: Delivery
+    groups: Groups
     failures: LoginFailures
     claims: Claims
     counters: Counters
@@ -362,6 +370,23 @@ class Session:
     def _ping(self, ping: Ping) -> None:
         self._pipe.send(Pong(re=ping.id))
 
+    # --- groups ------------------------------------------------------------------------------------------------------
+
+    def _group_act(self, request: GroupAct) -> None:
+        self._ask(request.id, self._ready.groups.act(request))
+
+    def _groups(self, request: GroupsRequest) -> None:
+        self._ask(request.id, self._ready.groups.of(request))
+
+    def _group_log(self, request: GroupLogRequest) -> None:
+        self._ask(request.id, self._ready.groups.statements(request))
+
+    def _group_send(self, send: GroupSend) -> None:
+        self._ready.groups.send(send)
+
+    def _whisper(self, whisper: Whisper | GroupWhisper) -> None:
+        self._ready.groups.whisper(whisper)
+
 
 class Command(NamedTuple):
     """A row of the table: what is done, in which states it may be asked for, and for how many requests it counts. What
@@ -389,4 +414,10 @@ COMMANDS: dict[type, Command] = {
     Received: Command(Session._received, _READY),
     LogRequest: Command(Session._log, _READY, cost=1),
     Ping: Command(Session._ping, _READY, cost=1),
+    GroupAct: Command(Session._group_act, _READY, cost=1),
+    GroupsRequest: Command(Session._groups, _READY, cost=1),
+    GroupLogRequest: Command(Session._group_log, _READY, cost=1),
+    GroupSend: Command(Session._group_send, _READY),
+    Whisper: Command(Session._whisper, _READY),
+    GroupWhisper: Command(Session._whisper, _READY),
 }

@@ -1,6 +1,7 @@
 """What is said on a chat connection after the login, and what it comes to: messages in both directions, and the answers
-to `keys`, `publish` and `log`. When each of these may be said, and which of a session's errors end it, is the
-session's; so is sending the answers to requests, but for `send`, which is answered when its recipients have it.
+to `keys`, `publish` and `log`. Groups and whispers are `group_traffic`'s. When each of these may be said, and which of
+a session's errors end it, is the session's; so is sending the answers to requests, but for `send`, which is answered
+when its recipients have it.
 """
 
 from __future__ import annotations
@@ -8,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Raw
-
 from fastchat.bus import Offer
 from fastchat.errors import FastChatError, ProtocolError, RateLimited, RequestError
 from fastchat.limits import TokenBucket
+from fastchat.protocols.group_traffic import GroupTraffic
 from fastchat.protocols.line import Pipe
 from fastchat.protocols.wire import (
     MAX_BODIES,
@@ -21,7 +21,6 @@ from fastchat.protocols.wire import (
     KeysRequest,
     LogAnswer,
     LogRequest,
-    Message,
     Publish,
     Published,
     Received,
@@ -30,6 +29,7 @@ from fastchat.protocols.wire import (
     bodies_size,
     error_from,
     is_body,
+    message_line,
 )
 from fastchat.store import Device
 
@@ -61,7 +61,8 @@ class Traffic:
         limits = service.limits
         self._sends = TokenBucket(limits.sends_per_second, limits.sends_burst, service.reactor.seconds)
         self.outgoing = service.delivery.outgoing(device.user, device.device, service.counters)
-        self.inbox = service.delivery.open_inbox(device.device, self._deliver, replaced, login)
+        self.inbox = service.delivery.open_inbox(device.device, self._deliver, pipe.send_line, replaced, login)
+        self.groups = GroupTraffic(service, pipe, device, self.outgoing, self._sends, end)
 
     def send(self, send: Send) -> None:
         """Raises `ProtocolError`, `RequestError`, `RateLimited`."""
@@ -73,7 +74,7 @@ class Traffic:
             raise RequestError("a device is named twice")
         if bodies_size(send.to) > MAX_BODIES:
             raise RequestError(f"the bodies of a message have {MAX_BODIES} bytes at most")
-        if not outgoing.has_room(send.to):
+        if not outgoing.has_room([recipient.device for recipient in send.to]):
             self._end(RateLimited("messages to too many devices wait at once"))
             return
         if outgoing.unaccepted >= self._service.limits.unaccepted:
@@ -100,8 +101,7 @@ class Traffic:
             self._end(error)
 
     def _deliver(self, k: int, offer: Offer) -> None:
-        # From the mailbox it comes as plain bytes, which would be encoded a second time.
-        self._pipe.send(Message(k, offer.user, offer.device, offer.n, offer.at, Raw(offer.body)))
+        self._pipe.send_line(message_line(k, offer.tail))
 
     def keys(self, request: KeysRequest) -> Coroutine[Any, Any, ServerMessage]:
         """Raises `RateLimited` at once when too much is claimed."""

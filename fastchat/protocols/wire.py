@@ -366,6 +366,20 @@ encode = msgspec.json.Encoder().encode
 """A message as the bytes of its line, without the line's end. Never fails for the Structs of this module."""
 
 
+_MESSAGE = b'{"t":"message","k":'
+
+
+def message_tail(user: str, device: str, n: int, at: int, body: bytes | Raw) -> bytes:
+    """What stands behind `k` in the line of a `Message`: the same for all who get it. `body`: a JSON value, as it
+    is."""
+    return encode(Message(0, user, device, n, at, Raw(body)))[len(_MESSAGE) + 1 :]
+
+
+def message_line(k: int, tail: bytes) -> bytes:
+    """The line of the `Message` that is number `k` of a session."""
+    return b"%b%d%b" % (_MESSAGE, k, tail)
+
+
 def decoder(union: Any) -> Any:
     """A function from the bytes of one line to one message of `union`; raises `ProtocolError` and nothing else."""
     decode = msgspec.json.Decoder(union).decode

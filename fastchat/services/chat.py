@@ -57,6 +57,7 @@ class ChatService(Service):
         self.accounts = node.accounts
         self.directory = node.directory
         self.delivery = node.delivery
+        self.groups = node.groups
         self.failures = node.failures
         self.claims = node.claims
         self.reactor = node.reactor

@@ -25,6 +25,7 @@ from fastchat.config import Config
 from fastchat.delivery import Delivery
 from fastchat.directory import Directory
 from fastchat.errors import ConfigError
+from fastchat.groups import Groups
 from fastchat.identity.invite import Invite, invite_digest
 from fastchat.limits import AddressLimits, Claims, LoginFailures
 from fastchat.placement import Placement
@@ -87,6 +88,7 @@ def build(config: Config, secrets: Secrets, store: Store, reactor: Reactor) -> t
     """The rules over this store, and the chat services over the rules. Nothing listens yet."""
     limits = config.limits
     clock = reactor.seconds
+    bus = LocalBus()
     placement = Placement(config.strategy, clock, SystemRandom(), limits.lease_seconds, limits.newcomer_share)
     node = Node(
         config=config,
@@ -94,7 +96,8 @@ def build(config: Config, secrets: Secrets, store: Store, reactor: Reactor) -> t
         tls=secrets.tls,
         accounts=Accounts(store, secrets.log_key),
         directory=Directory(store, secrets.log_key),
-        delivery=Delivery(store, LocalBus(), reactor, limits),
+        delivery=Delivery(store, bus, reactor, limits),
+        groups=Groups(store, bus, limits, clock),
         placement=placement,
         failures=LoginFailures(clock, limits.login_failures_per_minute),
         claims=Claims(clock, limits.claims_per_second, limits.claims_burst, limits.claims_of_one),

@@ -9,6 +9,7 @@ from fastchat.accounts import Accounts
 from fastchat.config import Config
 from fastchat.delivery import Delivery
 from fastchat.directory import Directory
+from fastchat.groups import Groups
 from fastchat.limits import AddressLimits, Claims, LoginFailures
 from fastchat.placement import Placement
 from fastchat.protocols.line import Turn
@@ -25,6 +26,7 @@ class Node:
     accounts: Accounts
     directory: Directory
     delivery: Delivery
+    groups: Groups
     placement: Placement
     failures: LoginFailures
     claims: Claims

@@ -243,7 +243,10 @@ class Store(Protocol):
 
     async def groups_of(self, user: str) -> Sequence[tuple[str, int]]:
         """Every group that the account is in, is invited to or was in, with the length up to which it may read the
-        chain; by group."""
+        chain; those first that it has a part in now, then by group."""
+
+    async def group_count(self, user: str) -> int:
+        """How many groups that are not deleted the account is in, or invited to."""
 
     async def group_devices(self, group: str) -> Sequence[str]:
         """The devices of everybody who has joined and is not gone, by user, oldest first."""

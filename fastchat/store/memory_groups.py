@@ -71,8 +71,13 @@ class MemoryGroups:
         found = []
         for group, known in sorted(self._groups.items()):
             if member := known.members.get(user):
-                found.append((group, len(known.statements) if member.until is None else member.until))
-        return found
+                found.append((member.until is not None, group, member.until or len(known.statements)))
+        return [(group, length) for _, group, length in sorted(found)]
+
+    async def group_count(self, user: str) -> int:
+        self._check_available()
+        parts = [known.members[user] for known in self._groups.values() if not known.deleted and user in known.members]
+        return sum(member.role != "gone" for member in parts)
 
     async def group_devices(self, group: str) -> Sequence[str]:
         self._check_available()

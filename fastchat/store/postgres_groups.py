@@ -15,7 +15,7 @@ from fastchat.store.values import hex_digits, possible, violations_named
 _ADD_GROUP, _LOCK_GROUP, _GROW_GROUP = query("add_group"), query("lock_group"), query("grow_group")
 _ADD_STATEMENT, _PUT_MEMBERS = query("add_group_statement"), query("put_group_members")
 _GROUP, _STATEMENTS = query("group"), query("group_statements")
-_GROUPS_OF, _DEVICES = query("groups_of"), query("group_devices")
+_GROUPS_OF, _COUNT, _DEVICES = query("groups_of"), query("group_count"), query("group_devices")
 
 
 class PostgresGroups:
@@ -76,6 +76,12 @@ class PostgresGroups:
         if not possible([user]):
             return []
         return [(hex_digits(group), length) for group, length in await self._rows(_GROUPS_OF, {"user": user})]
+
+    async def group_count(self, user: str) -> int:
+        if not possible([user]):
+            return 0
+        [(count,)] = await self._rows(_COUNT, {"user": user})
+        return int(count)
 
     async def group_devices(self, group: str) -> Sequence[str]:
         return [hex_digits(device) for (device,) in await self._rows(_DEVICES, {"group": group})]

@@ -49,7 +49,12 @@ limit %(limit)s;
 select groups.id, coalesce(member.until, groups.length)
 from group_members as member join groups on groups.id = member.group_id
 where member.user_name = %(user)s
-order by groups.id;
+order by member.until is not null, groups.id;
+
+-- name: group_count
+select count(*)
+from group_members as member join groups on groups.id = member.group_id
+where member.user_name = %(user)s and member.role <> 'gone' and not groups.deleted;
 
 -- name: group_devices
 select devices.id

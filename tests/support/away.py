@@ -39,6 +39,12 @@ class AwayStore:
         for call in waiting:
             call.callback(None)
 
+    def step(self, most: int | None = None) -> None:
+        """Let the calls that wait go on, the oldest `most` of them, and hold what they lead to."""
+        waiting, self._waiting = self._waiting[:most], self._waiting[len(self._waiting[:most]) :]
+        for call in waiting:
+            call.callback(None)
+
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
 

@@ -16,6 +16,7 @@ from fastchat.config import Config, Limits
 from fastchat.delivery import Counters, Delivery
 from fastchat.directory import Directory
 from fastchat.errors import ProtocolError
+from fastchat.groups import Groups
 from fastchat.identity.invite import invite_digest
 from fastchat.identity.login import ChannelBinding
 from fastchat.limits import Claims, LoginFailures
@@ -65,6 +66,7 @@ class Place:
         self.accounts = Accounts(self.store, LOG_KEY)
         self.directory = Directory(self.store, LOG_KEY)
         self.delivery = Delivery(self.store, self.bus, self.clock, self.limits, self.clock.seconds)
+        self.groups = Groups(self.store, self.bus, self.limits, self.clock.seconds)
         self.failures = LoginFailures(self.clock.seconds, self.limits.login_failures_per_minute)
         self.claims = Claims(
             self.clock.seconds, self.limits.claims_per_second, self.limits.claims_burst, self.limits.claims_of_one
@@ -113,7 +115,9 @@ class Peer:
     # --- fastchat.protocols.line.Pipe
 
     def send(self, message: Any) -> None:
-        line = wire.encode(message)
+        self.send_line(wire.encode(message))
+
+    def send_line(self, line: bytes) -> None:
         assert b"\n" not in line
         assert len(line) <= wire.MAX_LINE
         if not self.is_closed:

@@ -84,8 +84,9 @@ class Reader:
     def __init__(self, network: Network, device: str, seen: list[tuple[str, int]]) -> None:
         self.handed: list[tuple[int, Offer]] = []
         self.seen = seen
+        self.told: list[bytes] = []
         self.is_replaced = False
-        self.inbox = network.delivery.open_inbox(device_id(device), self._deliver, self._replaced)
+        self.inbox = network.delivery.open_inbox(device_id(device), self._deliver, self.told.append, self._replaced)
 
     def _deliver(self, k: int, offer: Offer) -> None:
         self.handed.append((k, offer))

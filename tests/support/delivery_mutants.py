@@ -156,8 +156,8 @@ def spill_of_only_the_refused(self: _OnItsWay, taken: bool) -> None:
         self._outgoing._store(self)
 
 
-@_mutant(_Lane, "refuse", "out of order", points=("store: asked", "store: committed"), faults=("lags",))
-def no_barrier_after_busy(self: _Lane, n: int) -> None:
+@_mutant(Outgoing, "_refuse", "out of order", points=("store: asked", "store: committed"), faults=("lags",))
+def no_barrier_after_busy(self: Outgoing, lane: _Lane, n: int) -> None:
     pass
 
 

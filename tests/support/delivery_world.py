@@ -106,7 +106,7 @@ class Line:
         process.lines.append(self)
         self.outgoing = process.delivery.outgoing(person.name, device_id(person.name), Counters())
         process.outgoing.append(self.outgoing)
-        self.inbox = process.delivery.open_inbox(device_id(person.name), self._deliver, self.close)
+        self.inbox = process.delivery.open_inbox(device_id(person.name), self._deliver, self._say, self.close)
 
     # --- the session -------------------------------------------------------------------------------------------------
 
@@ -139,6 +139,9 @@ class Line:
         ):
             self.world.judge.violate("window", f"{self.person.name} has {len(self._sizes)} messages without a receipt")
         self.down.append(lambda: self.person.take(self, k, offer))
+
+    def _say(self, line: bytes) -> None:
+        raise AssertionError("nobody whispers here")
 
     def receipt(self, upto: int) -> None:
         for k in [k for k in self._sizes if k <= upto]:

@@ -31,6 +31,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from fastchat.bus.local import LocalBus
 from fastchat.config import Config, Limits
 from fastchat.errors import Unreachable
+from fastchat.groups import Groups
 from fastchat.identity.invite import invite_digest
 from fastchat.identity.login import ChannelBinding
 from fastchat.placement import Placement
@@ -83,6 +84,8 @@ class Net:
         self.memory = MemoryStore(Config(home=folder, limits=self.limits), self.wall)
         self.store = AwayStore(self.memory)
         self.bus = LocalBus()
+        self.groups = Groups(self.store, self.bus, self.limits, self.clock.seconds)
+        """One for all services: what it remembers is true as long as every change comes through it."""
         self.log_key = Ed25519PrivateKey.generate()
         self.random = Random(11)
         self.placement = Placement("least-connections", self.clock.seconds, self.random, self.limits.lease_seconds)

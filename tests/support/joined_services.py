@@ -44,6 +44,7 @@ class Service:
         self.accounts = Accounts(self.reach, net.log_key)
         self.directory = Directory(self.reach, net.log_key)
         self.delivery = Delivery(self.reach, net.bus, net.clock, net.limits, net.wall)
+        self.groups = net.groups
         self.failures = LoginFailures(net.clock.seconds)
         self.claims = Claims(net.clock.seconds)
         self.counters = Counters()

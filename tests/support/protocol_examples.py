@@ -27,6 +27,7 @@ from fastchat.config import Config, Limits
 from fastchat.delivery import Counters, Delivery
 from fastchat.directory import Directory
 from fastchat.errors import LoginTimeout, ProtocolError
+from fastchat.groups import Groups
 from fastchat.identity import login, prekeys
 from fastchat.identity.invite import Invite, invite_digest
 from fastchat.identity.links import sign_add_device, sign_genesis
@@ -135,7 +136,9 @@ class Place:
         self.reactor: Any = Clock()
         self.accounts = Accounts(self.store, log_key)
         self.directory = Directory(self.store, log_key)
-        self.delivery = Delivery(self.store, LocalBus(), self.reactor, self.limits, lambda: NOW)
+        bus = LocalBus()
+        self.delivery = Delivery(self.store, bus, self.reactor, self.limits, lambda: NOW)
+        self.groups = Groups(self.store, bus, self.limits, self.reactor.seconds)
         self.failures = LoginFailures(self.reactor.seconds)
         self.claims = Claims(self.reactor.seconds)
         self.counters = Counters()
@@ -188,7 +191,10 @@ class Connection:
     # --- fastchat.protocols.line.Pipe
 
     def send(self, message: wire.ServerMessage) -> None:
-        self.lines.append(Line("S", wire.encode(message)))
+        self.send_line(wire.encode(message))
+
+    def send_line(self, line: bytes) -> None:
+        self.lines.append(Line("S", line))
 
     def close(self, grace: float = 0.0) -> None: ...
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
@@ -19,7 +19,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from scramp import ScramException, ScramMechanism  # type: ignore[import-untyped]
 
 from fastchat.errors import (
+    Busy,
     ChainInvalid,
+    DeviceRevoked,
+    FastChatError,
     InviteInvalid,
     LoginFailed,
     OutOfTurn,
@@ -30,12 +33,12 @@ from fastchat.errors import (
 from fastchat.identity import login, prekeys
 from fastchat.identity.invite import invite_digest
 from fastchat.identity.keylog import leaf
-from fastchat.identity.links import DeviceIdentity, extend, replay
+from fastchat.identity.links import DeviceIdentity, RevokeDevice, extend, read, replay
 from fastchat.identity.names import check_name, is_name
 from fastchat.identity.root import CONTEXT
 from fastchat.identity.scram import CHANNEL_BINDING, MECHANISM, SCRAM_ITERATIONS, SCRAM_SALT_SIZE
 from fastchat.protocols import wire
-from fastchat.protocols.wire import DeviceKeys, ScramVerifier
+from fastchat.protocols.wire import DeviceKeys, ScramVerifier, Signed
 from fastchat.store import Account, Device, Store
 
 _MECHANISM = ScramMechanism(MECHANISM)
@@ -43,6 +46,10 @@ _NOBODY = ScramVerifier(bytes(SCRAM_SALT_SIZE), SCRAM_ITERATIONS, bytes(32), byt
 
 MAX_DEVICES = 20
 """Of one account: its keys must fit in one answer, and everybody who writes to it pays for each of them."""
+
+MAX_CHAIN = 150
+"""Links of one account, which stand in the same answer: some seventy devices in its life. The last places are kept for
+revocations, so that each device but one can still be revoked."""
 
 
 class Accounts:
@@ -68,8 +75,9 @@ class Accounts:
         self._random_bytes = random_bytes
         self._max_devices = max_devices
         # Devices seen since the start, the latest last: their logins cost no query, and go on while the database is
-        # away. Nothing can take a device away yet; whatever will (a revocation) has to drop it here, in every process.
+        # away.
         self._devices: OrderedDict[str, Device] = OrderedDict()
+        self._forgotten = 0
         self._devices_kept = devices_kept
 
     async def register(self, request: wire.Register) -> Account:
@@ -118,6 +126,8 @@ class Accounts:
         before = replay(user, links)
         if len(before.devices) >= self._max_devices:
             raise RequestError(f"an account has {self._max_devices} devices at most")
+        if len(links) + 1 + len(before.devices) > MAX_CHAIN:
+            raise RequestError(f"too many devices have been added to this account: it has {MAX_CHAIN} links at most")
         after = extend(before, request.link)
         added = [identity for name, identity in after.devices.items() if name not in before.devices]
         if len(added) != 1:
@@ -127,8 +137,50 @@ class Accounts:
         await self._store.add_device(
             device, request.position, request.link, request.keys, leaf(user, request.position, request.link)
         )
-        self._remember(device)
         return device
+
+    async def revoke_device(self, user: str, request: wire.Revoke, gone: Callable[[str, FastChatError], None]) -> None:
+        """Take a device of `user`, one of whose devices asks for it, out of the account. That alone does nothing: the
+        link must carry the RSA key's signature. What was done before is done.
+
+        `gone(device, DeviceRevoked())` is called as soon as it is; `gone(device, Busy())` when nobody knows whether it
+        is. Raises `UnknownUser`, `ChainInvalid` (also when the chain has grown: look at it again and sign anew, and
+        when it is the only device), `SignatureInvalid`; then nothing has changed. Raises `Busy`.
+        """
+        links = (await self._store.links([user])).get(user)
+        if links is None:
+            raise UnknownUser
+        statement = read(request.link)
+        if not isinstance(statement, RevokeDevice):
+            raise ChainInvalid("this link revokes no device")
+        if request.position >= len(links) or links[request.position] != request.link:
+            await self._revoke(user, links, request, statement.device, gone)
+        gone(statement.device, DeviceRevoked())
+
+    async def _revoke(
+        self,
+        user: str,
+        links: Sequence[Signed],
+        request: wire.Revoke,
+        device: str,
+        gone: Callable[[str, FastChatError], None],
+    ) -> None:
+        if request.position != len(links):
+            raise ChainInvalid(f"the account has {len(links)} links, so the next one is number {len(links)}")
+        extend(replay(user, links), request.link)
+        try:
+            await self._store.revoke_device(
+                user, device, request.position, request.link, leaf(user, request.position, request.link)
+            )
+        except Busy as busy:
+            # Committed or not: whoever asks the store later will know, and nobody may go by what was true before.
+            gone(device, busy)
+            raise
+
+    def forget(self, user: str, device: str, why: FastChatError) -> None:
+        """The device was revoked, or may have been: at its next login the store is asked. (A `bus.Watcher`.)"""
+        self._forgotten += 1
+        self._devices.pop(device, None)
 
     async def check_login(self, request: wire.Login, exporter: bytes, challenge: bytes) -> Device:
         """The device that logs in, if it signed the challenge of this very connection.
@@ -137,9 +189,14 @@ class Accounts:
         bytes. Raises `LoginFailed`, the same for whatever is wrong; `Busy` when the database is away and this device
         has not been seen since the start.
         """
-        device = self._devices.get(request.device) or await self._store.device(request.device)
-        if device is None:
-            raise LoginFailed
+        device = self._devices.get(request.device)
+        while device is None:
+            forgotten = self._forgotten
+            found = await self._store.device(request.device)
+            if found is None:
+                raise LoginFailed
+            if forgotten == self._forgotten:  # else it was perhaps this very device, after the store had answered
+                device = found
         self._remember(device)
         if device.user != request.user:
             raise LoginFailed

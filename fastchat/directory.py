@@ -17,7 +17,7 @@ from fastchat.identity import prekeys
 from fastchat.identity.keylog import Frontier, sign_checkpoint
 from fastchat.identity.links import DeviceIdentity
 from fastchat.identity.names import is_name
-from fastchat.protocols.wire import AccountKeys, Bundle, Checkpoint, DeviceKeys
+from fastchat.protocols.wire import AccountKeys, Bundle, Checkpoint, DeviceKeys, Signed
 from fastchat.store import Device, Store
 
 LOG_PAGE = 1000
@@ -25,6 +25,10 @@ LOG_PAGE = 1000
 
 ANSWER_DEVICES = 40
 """Devices in one answer, at most: one takes up to 6 KB with its links, and a line holds 256."""
+
+ANSWER_BYTES = 240_000
+BUNDLE_BYTES = 3_300
+"""Of one answer; and of a bundle, with its one-time key. Links of devices that were revoked can be the most of it."""
 
 
 class Directory:
@@ -61,6 +65,9 @@ class Directory:
         if len(asked) > ANSWER_DEVICES:
             raise RequestError(f"these users have {len(asked)} devices, but an answer holds {ANSWER_DEVICES}")
         links = await self._store.links([user for user in names if user in devices])
+        size = BUNDLE_BYTES * len(asked) + sum(_size(link) for chain in links.values() for link in chain)
+        if size > ANSWER_BYTES:
+            raise RequestError(f"these users have links and keys of {size} bytes, but an answer holds {ANSWER_BYTES}")
         bundles: dict[str, Bundle] = {
             bundle.device: bundle for bundle in (await self._store.bundles(asked, claim) if asked else ())
         }
@@ -170,3 +177,8 @@ class Directory:
 
     def _signed(self) -> Checkpoint:
         return sign_checkpoint(self._log_key, self._frontier.size, self._frontier.root())
+
+
+def _size(link: Signed) -> int:
+    """Bytes on the wire."""
+    return (len(link.body) + len(link.signature)) * 4 // 3 + 40

@@ -28,6 +28,7 @@
     │   └── SlowReader              slow-reader
     ├── Busy                        busy             cannot be done now; ask again after `retry_after` seconds
     ├── Replaced                    replaced         the same device logged in elsewhere
+    ├── DeviceRevoked               device-revoked   its account has revoked this device, for good
     ├── Internal                    internal         our own fault; the log has the traceback
     ├── Unreachable                 unreachable      no connection, or none any more (client side)
     └── TrustError                  untrusted        what the server or a peer says does not verify (client side)
@@ -226,6 +227,12 @@ class Replaced(FastChatError):
     """This device has logged in elsewhere; this session ends."""
 
     code = "replaced"
+
+
+class DeviceRevoked(FastChatError):
+    """This device has been revoked by another one of its account; it cannot be used any more."""
+
+    code = "device-revoked"
 
 
 class Internal(FastChatError):

@@ -127,6 +127,7 @@ class Groups:
         self._locks: dict[str, DeferredLock] = {}
         self._generation = 0
         """Counts the changes of anybody's devices."""
+        bus.watch(lambda user, _device, _why: self.devices_changed(user))
 
     # --- who is in it ------------------------------------------------------------------------------------------------
 

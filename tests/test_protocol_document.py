@@ -38,7 +38,7 @@ EXAMPLES = protocol_examples.read(TEXT)
 CLIENT = typing.get_args(wire.ClientMessage)
 SERVER = typing.get_args(wire.ServerMessage)
 DEVICE_ID = r"^[0-9a-f]{32}\Z"
-STATEMENTS = (links.Genesis, links.AddDevice, prekeys.OneTime, prekeys.Fallback, prekeys.Seal)
+STATEMENTS = (links.Genesis, links.AddDevice, links.RevokeDevice, prekeys.OneTime, prekeys.Fallback, prekeys.Seal)
 CONTENTS = typing.get_args(content.Content)
 PLAINTEXT = (content.Plain, content.Party, content.TreeHead)
 
@@ -216,7 +216,9 @@ class ErrorsAndLimits(SynchronousTestCase):
                 "one-time keys kept": store.ONE_TIME_KEYS_KEPT,
                 "devices of an account": accounts.MAX_DEVICES,
                 "links of an account": links.MAX_LINKS,
+                "links that are taken": accounts.MAX_CHAIN,
                 "devices in an answer": directory.ANSWER_DEVICES,
+                "bytes in an answer": directory.ANSWER_BYTES,
                 "leaves in an answer": directory.LOG_PAGE,
                 "groups in an answer": groups.GROUPS_IN_ANSWER,
                 "bytes of statements in an answer": groups.PAGE_BYTES,

@@ -29,6 +29,7 @@ MAY_BE_SAID: dict[State, set[type]] = {
         wire.Received,
         wire.LogRequest,
         wire.Ping,
+        wire.Revoke,
         wire.GroupAct,
         wire.GroupsRequest,
         wire.GroupLogRequest,
@@ -67,6 +68,13 @@ class Table(SessionCase):
         if kind is wire.AddDevice:
             device, request = Person("alice").add_device("second")
             return wire.AddDevice(i, request.position, request.link, device.keys())
+        if kind is wire.Revoke:
+            alice.links = list(now(self.place.memory.links(["alice"]))["alice"])
+            device, request = alice.add_device(f"number {len(alice.links)}")
+            row, keys, leaf = device_row(device.identity), device.keys(), bytes(72)
+            now(self.place.memory.add_device(row, request.position, request.link, keys, leaf))
+            revocation = alice.revoke(device)
+            return wire.Revoke(i, revocation.position, revocation.link)
         samples: dict[type, Any] = {
             wire.Assign: wire.Assign(i),
             wire.Hello: wire.Hello(i, wire.VERSION),
@@ -103,7 +111,7 @@ class Table(SessionCase):
         }
 
     def test_all_of_it(self) -> None:
-        self.assertEqual(len(KINDS), 18)
+        self.assertEqual(len(KINDS), 19)
         for state, allowed in MAY_BE_SAID.items():
             for kind in KINDS:
                 with self.subTest(f"{kind.__name__} while {state.value}"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from fastchat.errors import FastChatError
 from fastchat.protocols.wire import message_tail
 
 
@@ -40,6 +41,10 @@ Answer = Callable[[bool], None]
 be handed over (no session, no room, no receipt in time) or when nobody knows."""
 
 
+Watcher = Callable[[str, str, FastChatError], None]
+"""Given user, device and why: forget what you know of it, and let it go."""
+
+
 class Inbox(Protocol):
     """What a logged-in session puts on the bus for its device."""
 
@@ -65,6 +70,12 @@ class Bus(Protocol):
     def offer(self, device: str, offer: Offer, answer: Answer) -> None: ...
 
     def ring(self, device: str) -> None: ...
+
+    def expel(self, user: str, device: str, error: FastChatError) -> None:
+        """This device of `user` may not stay where it is: tell all that `watch`, wherever they are."""
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have `watcher` called whenever a device is expelled, for as long as there is the bus."""
 
     def tell(self, device: str, line: bytes) -> None:
         """Say a message, encoded as its line without the end, to the device's session. It is lost where there is none,

@@ -3,12 +3,14 @@ cannot be lost; what is attached here is all there is."""
 
 from __future__ import annotations
 
-from fastchat.bus import Answer, Inbox, Offer
+from fastchat.bus import Answer, Inbox, Offer, Watcher
+from fastchat.errors import FastChatError
 
 
 class LocalBus:
     def __init__(self) -> None:
         self._inboxes: dict[str, Inbox] = {}
+        self._watchers: list[Watcher] = []
 
     def attach(self, device: str, inbox: Inbox) -> None:
         older = self._inboxes.get(device)
@@ -36,3 +38,10 @@ class LocalBus:
         inbox = self._inboxes.get(device)
         if inbox is not None:
             inbox.tell(line)
+
+    def expel(self, user: str, device: str, error: FastChatError) -> None:
+        for watcher in self._watchers:
+            watcher(user, device, error)
+
+    def watch(self, watcher: Watcher) -> None:
+        self._watchers.append(watcher)

@@ -31,7 +31,7 @@ from fastchat.config import Limits
 from fastchat.delivery.inbox import Inbox
 from fastchat.delivery.outgoing import Counters, Outgoing
 from fastchat.delivery.writer import MailRemover, MailWriter
-from fastchat.errors import Busy, Replaced
+from fastchat.errors import Busy, FastChatError, Replaced
 from fastchat.store import Store
 
 __all__ = ["Counters", "Delivery", "Inbox", "Outgoing"]
@@ -63,6 +63,9 @@ class Delivery:
         self.logins = count(1)
         """Numbers the logins in the order in which they are asked for."""
         self._inboxes: dict[str, Inbox] = {}
+        self._expelled: dict[str, tuple[int, FastChatError]] = {}
+        """Of devices that had to go: logins that were asked for before this number are void, and why."""
+        bus.watch(self._let_go)
         self._turn: list[str] = []
         self._sweeping = False
         self._wheel = self._looping(self._turn_wheel)
@@ -101,13 +104,18 @@ class Delivery:
         say: Callable[[bytes], None],
         on_replaced: Callable[[], None],
         login: int | None = None,
+        on_expelled: Callable[[FastChatError], None] | None = None,
     ) -> Inbox:
         """Attach an inbox for a device that has just logged in, and begin to drain its mailbox. `deliver(k, offer)`
         hands one message to the device, `say(line)` what is not numbered; neither may raise. `login`: what `logins`
         gave when the login was asked for. An older session's inbox is replaced. Raises `Replaced` if it is the other
         one that was asked for later: what a slow database has kept waiting, on a connection that is dead perhaps, must
-        not end the session that works."""
+        not end the session that works; and why the device was expelled, if that has happened since. `on_expelled` is
+        told when it happens later."""
         login = next(self.logins) if login is None else login
+        before, why = self._expelled.get(device, (0, Replaced()))
+        if login < before:
+            raise why
         current = self._inboxes.get(device)
         if current is not None and current.login > login:
             raise Replaced
@@ -123,6 +131,7 @@ class Delivery:
             self._reactor,
         )
         inbox.login = login
+        inbox.on_expelled = on_expelled
         self._bus.attach(device, inbox)
         self._inboxes[device] = inbox
         inbox.ring()
@@ -131,6 +140,17 @@ class Delivery:
     def tell(self, device: str, line: bytes) -> None:
         """Say a message, encoded as its line, to the device if that can be done now; else it is lost."""
         self._bus.tell(device, line)
+
+    def expel(self, user: str, device: str, error: FastChatError) -> None:
+        """This device of `user` may not stay: wherever its session is, it ends with `error`, and so does a login that
+        was asked for before; whoever remembers the device asks the store again."""
+        self._bus.expel(user, device, error)
+
+    def _let_go(self, user: str, device: str, error: FastChatError) -> None:
+        self._expelled[device] = (next(self.logins), error)
+        inbox = self._inboxes.get(device)
+        if inbox is not None:
+            inbox.expelled(error)
 
     async def waiting(self, device: str) -> int:
         """How many messages wait in the device's mailbox."""

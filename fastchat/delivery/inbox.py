@@ -26,7 +26,7 @@ from twisted.logger import Logger
 from fastchat.bus import Answer, Offer
 from fastchat.config import Limits
 from fastchat.delivery.writer import MailRemover
-from fastchat.errors import Busy, ProtocolError
+from fastchat.errors import Busy, FastChatError, ProtocolError
 from fastchat.store import Store, Waiting
 
 READ_AGAIN_SECONDS = 1.0
@@ -76,6 +76,7 @@ class Inbox:
         self.device = device
         self.login = 0
         """Which login of all it belongs to (`Delivery.logins`)."""
+        self.on_expelled: Callable[[FastChatError], None] | None = None
         self._store = store
         self._remover = remover
         self._window_messages = limits.window_messages
@@ -223,6 +224,11 @@ class Inbox:
     def replaced(self) -> None:
         self.close()
         self._on_replaced()
+
+    def expelled(self, error: FastChatError) -> None:
+        self.close()
+        if self.on_expelled is not None:
+            self.on_expelled(error)
 
     # --- from the mailbox ----------------------------------------------------------------------------------------
 

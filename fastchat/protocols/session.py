@@ -60,6 +60,7 @@ from fastchat.protocols.wire import (
     Publish,
     Received,
     Register,
+    Revoke,
     ScramRequest,
     Send,
     ServerMessage,
@@ -333,7 +334,7 @@ class Session:
             self._traffic = Traffic(
                 self._service, self._pipe, device, self._requests, self._replaced, self.end, self._login_number
             )
-        except Replaced as error:
+        except FastChatError as error:  # it has logged in elsewhere since, or is not to stay
             self.end(error)
             return
         self._outgoing, self._inbox = self._traffic.outgoing, self._traffic.inbox
@@ -366,6 +367,9 @@ class Session:
 
     def _log(self, request: LogRequest) -> None:
         self._ask(request.id, self._ready.log(request))
+
+    def _revoke(self, request: Revoke) -> None:
+        self._ask(request.id, self._ready.revoke(request))
 
     def _ping(self, ping: Ping) -> None:
         self._pipe.send(Pong(re=ping.id))
@@ -414,6 +418,7 @@ COMMANDS: dict[type, Command] = {
     Received: Command(Session._received, _READY),
     LogRequest: Command(Session._log, _READY, cost=1),
     Ping: Command(Session._ping, _READY, cost=1),
+    Revoke: Command(Session._revoke, _READY, cost=10),
     GroupAct: Command(Session._group_act, _READY, cost=1),
     GroupsRequest: Command(Session._groups, _READY, cost=1),
     GroupLogRequest: Command(Session._group_log, _READY, cost=1),

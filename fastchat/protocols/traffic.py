@@ -24,6 +24,8 @@ from fastchat.protocols.wire import (
     Publish,
     Published,
     Received,
+    Revoke,
+    Revoked,
     Send,
     ServerMessage,
     bodies_size,
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 class Traffic:
     """Of one session of `device`. `requests` pays for receipts that say nothing new. `replaced` and `end` are the
     session's: told when the device has logged in elsewhere; says why, and closes. `login`: its number. Raises
-    `Replaced` if the device has logged in elsewhere since."""
+    `Replaced` if the device has logged in elsewhere since, and why it was expelled, if it was."""
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class Traffic:
         limits = service.limits
         self._sends = TokenBucket(limits.sends_per_second, limits.sends_burst, service.reactor.seconds)
         self.outgoing = service.delivery.outgoing(device.user, device.device, service.counters)
-        self.inbox = service.delivery.open_inbox(device.device, self._deliver, pipe.send_line, replaced, login)
+        self.inbox = service.delivery.open_inbox(device.device, self._deliver, pipe.send_line, replaced, login, end)
         self.groups = GroupTraffic(service, pipe, device, self.outgoing, self._sends, end)
 
     def send(self, send: Send) -> None:
@@ -115,6 +117,12 @@ class Traffic:
     async def publish(self, request: Publish) -> ServerMessage:
         count = await self._service.directory.publish(self._device, request.keys)
         return Published(re=request.id, one_time_keys=count)
+
+    async def revoke(self, request: Revoke) -> ServerMessage:
+        """Raises what `Accounts.revoke_device` does."""
+        user, expel = self._device.user, self._service.delivery.expel
+        await self._service.accounts.revoke_device(user, request, lambda device, why: expel(user, device, why))
+        return Revoked(re=request.id)
 
     async def log(self, request: LogRequest) -> ServerMessage:
         leaves, checkpoint = await self._service.directory.log(request.start)

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from fastchat.errors import FastChatError, ProtocolError, by_code
+from fastchat.protocols.device_messages import Revoke, Revoked
 from fastchat.protocols.group_messages import (
     GroupAct,
     GroupDone,
@@ -69,6 +70,8 @@ __all__ = [  # shapes that are used with these messages, and the messages about 
     "Id",
     "Name",
     "Recipient",
+    "Revoke",
+    "Revoked",
     "ScramVerifier",
     "ServiceAddress",
     "SessionLimits",
@@ -201,6 +204,7 @@ ClientMessage = (
     | Received
     | LogRequest
     | Ping
+    | Revoke
     | GroupAct
     | GroupsRequest
     | GroupLogRequest
@@ -352,6 +356,7 @@ ServerMessage = (
     | Pong
     | GoAway
     | Error
+    | Revoked
     | GroupDone
     | GroupsAnswer
     | GroupLogAnswer

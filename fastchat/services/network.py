@@ -111,6 +111,7 @@ def build(config: Config, secrets: Secrets, store: Store, reactor: Reactor) -> t
         turn=Turn(reactor),
         doorway=Doorway(reactor),
     )
+    bus.watch(node.accounts.forget)
     numbers = range(1, config.services + 1)
     return node, [ChatService(f"chat-{number}", config.service_port(number), node) for number in numbers]
 

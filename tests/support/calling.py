@@ -67,6 +67,7 @@ class Place:
         self.directory = Directory(self.store, LOG_KEY)
         self.delivery = Delivery(self.store, self.bus, self.clock, self.limits, self.clock.seconds)
         self.groups = Groups(self.store, self.bus, self.limits, self.clock.seconds)
+        self.bus.watch(self.accounts.forget)
         self.failures = LoginFailures(self.clock.seconds, self.limits.login_failures_per_minute)
         self.claims = Claims(
             self.clock.seconds, self.limits.claims_per_second, self.limits.claims_burst, self.limits.claims_of_one

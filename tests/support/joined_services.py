@@ -45,6 +45,7 @@ class Service:
         self.directory = Directory(self.reach, net.log_key)
         self.delivery = Delivery(self.reach, net.bus, net.clock, net.limits, net.wall)
         self.groups = net.groups
+        net.bus.watch(self.accounts.forget)
         self.failures = LoginFailures(net.clock.seconds)
         self.claims = Claims(net.clock.seconds)
         self.counters = Counters()

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from scramp import ScramClient, ScramMechanism
 
 from fastchat.identity import login, prekeys
-from fastchat.identity.links import DeviceIdentity, device_id, sign_add_device, sign_genesis
+from fastchat.identity.links import DeviceIdentity, device_id, sign_add_device, sign_genesis, sign_revoke_device
 from fastchat.identity.root import RootKey
 from fastchat.identity.scram import CHANNEL_BINDING, MECHANISM, SCRAM_ITERATIONS
 from fastchat.protocols.wire import (
@@ -20,6 +20,7 @@ from fastchat.protocols.wire import (
     DeviceKeys,
     Login,
     Register,
+    Revoke,
     ScramVerifier,
     Signed,
 )
@@ -117,6 +118,13 @@ class Person:
         request = AddDevice(id=1, position=len(self.links), link=link, keys=device.keys())
         self.links.append(link)
         return device, request
+
+    def revoke(self, device: OwnDevice) -> Revoke:
+        """The request that revokes `device`."""
+        link = sign_revoke_device(self.root, self.links, self.user, device.id, AT)
+        request = Revoke(id=1, position=len(self.links), link=link)
+        self.links.append(link)
+        return request
 
     def is_shown_by(self, account: AccountKeys) -> bool:
         """Whether these are this person's links."""

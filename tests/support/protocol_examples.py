@@ -30,7 +30,7 @@ from fastchat.errors import LoginTimeout, ProtocolError
 from fastchat.groups import Groups
 from fastchat.identity import login, prekeys
 from fastchat.identity.invite import Invite, invite_digest
-from fastchat.identity.links import sign_add_device, sign_genesis
+from fastchat.identity.links import sign_add_device, sign_genesis, sign_revoke_device
 from fastchat.identity.login import ChannelBinding
 from fastchat.limits import Claims, LoginFailures
 from fastchat.placement import Placement
@@ -313,6 +313,12 @@ def converse() -> Examples:
     found.wire["further-device"] = added.lines
     found.values["further-device"] = {"exporter": added.binding.exporter.hex()}
     _message(place, log_public, online, alice, found)
+    links = (*alice.links, alice.link(second))
+    before, last = len(online.lines), len(added.lines)
+    revocation = sign_revoke_device(alice.root, links, "alice", second.identity.device, NOW * 1000)
+    online.say(wire.Revoke(online.next_id(), len(links), revocation))
+    found.wire["revocation"] = online.lines[before:] + added.lines[last:]
+    found.values["revocation"] = {"revoke_device": revocation.body.decode()}
     found.wire["group"] = [Line(who, data) for who, data in group_examples.converse(Actor("alice"), Actor("bob"))]
     found.wire["refusals"] = _refusals(place, alice.device)
     return found

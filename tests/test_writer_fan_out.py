@@ -135,6 +135,14 @@ class Counting(FanOutCase):
         self.assertEqual([net.mailbox(name) for name in self.names(25)[1:]], [[1, 2]] * 6 + [[1]] * 18)
         self.assertEqual(net.delivery.writer._queued, 0)
 
+    def test_what_goes_on_in_the_next_batch_counts_there_too(self) -> None:
+        self.patch(writer, "ROWS_AT_ONCE", 10)
+        net = self.network(11, write_batch=1)
+        with net.delivery.writer.gathering():
+            self.fan_out(1, 11)
+            self.one(2)
+        self.assertEqual(self.batches(), [{1: 10}, {1: 1}, {2: 1}])
+
     def test_a_queue_counts_a_body_once_and_something_for_each_recipient(self) -> None:
         net = self.network(100, write_queue_bytes=64 * KIB)
         net.store.hold()

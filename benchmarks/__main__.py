@@ -13,14 +13,17 @@ import time
 from collections.abc import Callable, Sequence
 
 from benchmarks.attackers import ATTACKS
+from benchmarks.fan_out import fan_out, thousand
 from benchmarks.floods import attack
-from benchmarks.measurements import ENVELOPE, SHORT, Bench, Row
+from benchmarks.measurements import ENVELOPE, IN_FLIGHT, SHORT, Bench, Row
 from benchmarks.server import Home, Server
 
 MEASUREMENTS: dict[str, Callable[[Bench], Sequence[Row]]] = {
     # First, while the server is fresh: memory that was used before would be given to the sessions.
     "idle": lambda bench: [bench.idle()],
     "express": lambda bench: [bench.express(SHORT), bench.express(ENVELOPE)],
+    "fan-out": lambda bench: [*fan_out(bench, ENVELOPE, IN_FLIGHT), *fan_out(bench, ENVELOPE, 1)],
+    "thousand": lambda bench: thousand(bench, ENVELOPE),
     "latency": lambda bench: bench.latency(SHORT, 500),
     "logins": lambda bench: [bench.logins(through_balancer=False), bench.logins(through_balancer=True)],
     "offline": lambda bench: [*bench.offline(SHORT), *bench.offline(ENVELOPE)],

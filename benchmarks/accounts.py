@@ -36,6 +36,9 @@ class Device:
         self.n = 0
         """Number of its last message."""
 
+    def sign(self, data: bytes) -> bytes:
+        return self._key.sign(data)
+
     def login(self, exporter: bytes, challenge: bytes) -> Login:
         signature = self._key.sign(login.statement(exporter, challenge, self.user, self.id))
         return Login(id=1, user=self.user, device=self.id, signature=signature)

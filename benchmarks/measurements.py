@@ -85,7 +85,7 @@ class Bench:
         self.loop.run(WARM_SECONDS)
         return list(zip(clients[::2], clients[1::2], strict=True))
 
-    def _stored_since(self, before: int) -> str:
+    def stored_since(self, before: int) -> str:
         """Says whether messages took the way over the mailbox, where none should."""
         stored = self.server.totals()[2] - before
         return f"; {stored:,} were stored!" if stored else ""
@@ -116,7 +116,7 @@ class Bench:
             runs.append((accepted / elapsed, used.twistd / accepted, used.postgres / accepted))
         flowing[0] = False
         self._await_all(pairs)
-        note = self._stored_since(stored)
+        note = self.stored_since(stored)
         self.log_out([client for pair in pairs for client in pair])
         rate, twistd, postgres = _medians(runs)
         return Row(
@@ -161,7 +161,7 @@ class Bench:
         elapsed = now() - began
         self._await_all(pairs)
         used = self.server.cpu().since(cpu)
-        note = self._stored_since(stored)
+        note = self.stored_since(stored)
         self.log_out([client for pair in pairs for client in pair])
         what = f"at {rate:g} msg/s, {size} B"
         cost = (used.twistd / total * 1e6, used.postgres / total * 1e6)

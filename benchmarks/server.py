@@ -34,6 +34,11 @@ services = {SERVICES}
 [limits]
 sends_per_second = 1e9
 sends_burst = 1_000_000_000
+requests_per_second = 1e9
+requests_burst = 1_000_000_000
+group_acts_per_second = 1e9
+group_acts_burst = 1_000_000_000
+dead_seconds = 3600.0
 mailbox_messages = 1_000_000
 mailbox_bytes = 10_000_000_000
 """
@@ -118,8 +123,7 @@ class Server:
     def cpu(self) -> Cpu:
         """Used until now. A backend that has ended has been waited for by the postmaster, and counts there."""
         user, system, _, _ = _times(self.pid)
-        postgres = sum(_times(self._postmaster)) + sum(sum(_times(pid)[:2]) for pid in _children(self._postmaster))
-        return Cpu(user + system, postgres)
+        return Cpu(user + system, family_cpu(self._postmaster))
 
     def take_precedence(self) -> None:
         """Let neither this process, nor twistd, nor PostgreSQL wait for what else runs on this machine (Linux, as
@@ -182,6 +186,11 @@ class Home:
         if postgres.is_symlink():
             shutil.rmtree(postgres.resolve(), ignore_errors=True)
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def family_cpu(pid: int) -> float:
+    """Seconds of user and system time of a process and all its children, those that have ended included."""
+    return sum(_times(pid)) + sum(sum(_times(child)[:2]) for child in _children(pid))
 
 
 def _times(pid: int) -> tuple[float, float, float, float]:

@@ -22,6 +22,7 @@ from fastchat import accounts, directory, errors, groups, store
 from fastchat.config import Limits
 from fastchat.delivery import outgoing
 from fastchat.errors import FastChatError, ProtocolError
+from fastchat.identity import groups as group_chain
 from fastchat.identity import links, login, prekeys
 from fastchat.identity.invite import Invite
 from fastchat.identity.keylog import Frontier, leaf, split, verify_checkpoint
@@ -38,7 +39,11 @@ EXAMPLES = protocol_examples.read(TEXT)
 CLIENT = typing.get_args(wire.ClientMessage)
 SERVER = typing.get_args(wire.ServerMessage)
 DEVICE_ID = r"^[0-9a-f]{32}\Z"
-STATEMENTS = (links.Genesis, links.AddDevice, links.RevokeDevice, prekeys.OneTime, prekeys.Fallback, prekeys.Seal)
+STATEMENTS = (
+    *(links.Genesis, links.AddDevice, links.RevokeDevice, prekeys.OneTime, prekeys.Fallback, prekeys.Seal),
+    *typing.get_args(group_chain.Statement),
+    group_chain.SessionStatement,
+)
 CONTENTS = typing.get_args(content.Content)
 PLAINTEXT = (content.Plain, content.Party, content.TreeHead)
 
@@ -117,6 +122,9 @@ def type_text(type_: Any) -> str:
             return " or ".join("null" if isinstance(one, inspect.NoneType) else type_text(one) for one in types)
         case inspect.RawType():
             return "raw"
+        case inspect.LiteralType(values=values):
+            *others, last = (f"`{value}`" for value in values)
+            return f"{', '.join(others)} or {last}"
         case _:
             raise AssertionError(f"the tables have no word for {type_}")
 
@@ -348,6 +356,29 @@ class ExampleValues(SynchronousTestCase):
         self.assertEqual((newest.size, newest.root), (3, frontier.root()))
         for checkpoint in (answer.checkpoint, newest):
             verify_checkpoint(self.invite.log_key, checkpoint)
+
+    def test_the_group(self) -> None:
+        values = EXAMPLES.values["group"]
+        founder, member = (said(block, wire.GroupAct) for block in ("group-founder", "group-member"))
+        create, invite, remove = founder
+        statements = [act.statement for act in (create, invite, member, remove)]
+        self.assertEqual(
+            [one.body.decode() for one in statements], [values[kind] for kind in ("create", "invite", "join", "remove")]
+        )
+        self.assertEqual({act.group for act in (*founder, member)}, {values["group"]})
+        state = None
+        for one in statements:
+            statement = group_chain.read(one)
+            state = group_chain.extend(state, one, self.chain(statement.user).devices[statement.device].ed25519)
+        assert state is not None
+        self.assertEqual((state.group, list(state.members)), (values["group"], ["alice"]))
+        title = msgspec.json.decode(values["title"], type=group_chain.Title)
+        self.assertTrue(group_chain.opens(title, state.title))
+        digest = hashlib.sha256(b"FastChat-v1|title|" + values["title"].encode()).digest()
+        self.assertEqual(digest, state.title)
+        hashed = hashlib.sha256(b"FastChat-v1|group-id|" + values["create"].encode()).hexdigest()
+        self.assertEqual(hashed[:32], values["group"])
+        self.assertEqual(said("group-member", wire.GroupLogAnswer).statements, tuple(statements[:2]))
 
     def test_the_message(self) -> None:
         values, message = EXAMPLES.values["sending"], said("receiving", wire.Message)

@@ -44,7 +44,6 @@ from fastchat_client.content import Text, TreeHead, encode_content, write_plain
 from fastchat_client.password import ScramLogin, login_password, scram_verifier
 from fastchat_client.ratchet import DeviceAccount, SealPrivate
 from tests.support import group_examples
-from tests.support.groups import Actor
 from tests.support.keys import root_key
 
 DOCUMENT = Path(fastchat.protocols.__file__).with_name("PROTOCOL.md")
@@ -312,14 +311,17 @@ def converse() -> Examples:
     added = alice.adds(place, second)
     found.wire["further-device"] = added.lines
     found.values["further-device"] = {"exporter": added.binding.exporter.hex()}
-    _message(place, log_public, online, alice, found)
+    bob = Person("bob", 1, log_public)
+    member = _message(place, bob, online, alice, found)
     links = (*alice.links, alice.link(second))
     before, last = len(online.lines), len(added.lines)
     revocation = sign_revoke_device(alice.root, links, "alice", second.identity.device, NOW * 1000)
     online.say(wire.Revoke(online.next_id(), len(links), revocation))
     found.wire["revocation"] = online.lines[before:] + added.lines[last:]
     found.values["revocation"] = {"revoke_device": revocation.body.decode()}
-    found.wire["group"] = [Line(who, data) for who, data in group_examples.converse(Actor("alice"), Actor("bob"))]
+    before, start = len(online.lines), len(member.lines)
+    found.values["group"] = group_examples.converse(alice.device, online, bob.device, member, NOW * 1000)
+    found.wire["group-founder"], found.wire["group-member"] = online.lines[before:], member.lines[start:]
     found.wire["refusals"] = _refusals(place, alice.device)
     return found
 
@@ -336,9 +338,9 @@ def _balancer() -> tuple[list[Line], str]:
     return lines, wire.decode_server_message(lines[-1].data).lease
 
 
-def _message(place: Place, log_public: bytes, online: Connection, alice: Person, found: Examples) -> None:
-    """From alice's first device to bob's only one; the copy for alice's other device is left out."""
-    bob = Person("bob", 1, log_public)
+def _message(place: Place, bob: Person, online: Connection, alice: Person, found: Examples) -> Connection:
+    """From alice's first device to bob's only one; the copy for alice's other device is left out. Answers with bob's
+    connection."""
     receiving, ready = bob.registers(place)
     before = len(online.lines)
     answer = online.say(wire.KeysRequest(online.next_id(), ("bob",), claim=True))
@@ -362,6 +364,7 @@ def _message(place: Place, log_public: bytes, online: Connection, alice: Person,
         "seal-x25519-private": seal_private[64:].hex(),
         "inner": (bytes((1, olm_type)) + opened.curve25519 + ciphertext).hex(),
     }
+    return receiving
 
 
 def _refusals(place: Place, device: Device) -> list[Line]:
@@ -380,9 +383,9 @@ def _refusals(place: Place, device: Device) -> list[Line]:
     device.log_in(usual, usual.hello())
     start = len(usual.lines)
     usual.say_line(b'{"t":"sing","id":3}')
-    usual.say(_send(4, 2, "0" * 32))
+    usual.say(_send(4, 3, "0" * 32))
     place.store.available = False
-    usual.say(_send(5, 3, device.identity.device[::-1]))
+    usual.say(_send(5, 4, device.identity.device[::-1]))
     place.store.available = True
     again = Connection(place)
     device.log_in(again, again.hello())

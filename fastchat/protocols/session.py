@@ -133,8 +133,7 @@ class Session:
         self._service = service
         self._pipe = pipe
         self._entrance = Entrance(service, address, binding, challenge)
-        self._frames = 0
-        self._bad_frames = 0
+        self._frames = self._bad_frames = 0
         self._pending = 0
         self._leaving = False
         self._login_number = 0
@@ -353,43 +352,8 @@ class Session:
         assert self._traffic is not None
         return self._traffic
 
-    def _send(self, send: Send) -> None:
-        self._ready.send(send)
-
-    def _received(self, received: Received) -> None:
-        self._ready.received(received)
-
-    def _keys(self, request: KeysRequest) -> None:
-        self._ask(request.id, self._ready.keys(request))
-
-    def _publish(self, request: Publish) -> None:
-        self._ask(request.id, self._ready.publish(request))
-
-    def _log(self, request: LogRequest) -> None:
-        self._ask(request.id, self._ready.log(request))
-
-    def _revoke(self, request: Revoke) -> None:
-        self._ask(request.id, self._ready.revoke(request))
-
     def _ping(self, ping: Ping) -> None:
         self._pipe.send(Pong(re=ping.id))
-
-    # --- groups ------------------------------------------------------------------------------------------------------
-
-    def _group_act(self, request: GroupAct) -> None:
-        self._ask(request.id, self._ready.groups.act(request))
-
-    def _groups(self, request: GroupsRequest) -> None:
-        self._ask(request.id, self._ready.groups.of(request))
-
-    def _group_log(self, request: GroupLogRequest) -> None:
-        self._ask(request.id, self._ready.groups.statements(request))
-
-    def _group_send(self, send: GroupSend) -> None:
-        self._ready.groups.send(send)
-
-    def _whisper(self, whisper: Whisper | GroupWhisper) -> None:
-        self._ready.groups.whisper(whisper)
 
 
 class Command(NamedTuple):
@@ -401,10 +365,18 @@ class Command(NamedTuple):
     cost: int = 0
 
 
-_OPEN = frozenset({State.OPEN})
-_GREETED = frozenset({State.GREETED})
-_PROVEN = frozenset({State.PROVEN})
-_READY = frozenset({State.READY})
+def _said(say: Callable[[Traffic, Any], None]) -> Callable[[Session, Any], None]:
+    """What is answered later, or never."""
+    return lambda session, message: say(session._ready, message)
+
+
+def _asked(answer: Callable[[Traffic, Any], Coroutine[Any, Any, ServerMessage]]) -> Callable[[Session, Any], None]:
+    """What waits for the database."""
+    return lambda session, request: session._ask(request.id, answer(session._ready, request))
+
+
+_OPEN, _GREETED = frozenset({State.OPEN}), frozenset({State.GREETED})
+_PROVEN, _READY = frozenset({State.PROVEN}), frozenset({State.READY})
 
 COMMANDS: dict[type, Command] = {
     Hello: Command(Session._hello, _OPEN),
@@ -412,17 +384,17 @@ COMMANDS: dict[type, Command] = {
     ScramRequest: Command(Session._scram_step, _GREETED),
     AddDevice: Command(Session._add_device, _PROVEN),
     Login: Command(Session._login, _GREETED),
-    KeysRequest: Command(Session._keys, _READY, cost=1),
-    Publish: Command(Session._publish, _READY, cost=10),
-    Send: Command(Session._send, _READY),
-    Received: Command(Session._received, _READY),
-    LogRequest: Command(Session._log, _READY, cost=1),
+    KeysRequest: Command(_asked(Traffic.keys), _READY, cost=1),
+    Publish: Command(_asked(Traffic.publish), _READY, cost=10),
+    Send: Command(_said(Traffic.send), _READY),
+    Received: Command(_said(Traffic.received), _READY),
+    LogRequest: Command(_asked(Traffic.log), _READY, cost=1),
     Ping: Command(Session._ping, _READY, cost=1),
-    Revoke: Command(Session._revoke, _READY, cost=10),
-    GroupAct: Command(Session._group_act, _READY, cost=1),
-    GroupsRequest: Command(Session._groups, _READY, cost=1),
-    GroupLogRequest: Command(Session._group_log, _READY, cost=1),
-    GroupSend: Command(Session._group_send, _READY),
-    Whisper: Command(Session._whisper, _READY),
-    GroupWhisper: Command(Session._whisper, _READY),
+    Revoke: Command(_asked(Traffic.revoke), _READY, cost=10),
+    GroupAct: Command(_asked(lambda ready, act: ready.groups.act(act)), _READY, cost=1),
+    GroupsRequest: Command(_asked(lambda ready, request: ready.groups.of(request)), _READY, cost=1),
+    GroupLogRequest: Command(_asked(lambda ready, request: ready.groups.statements(request)), _READY, cost=1),
+    GroupSend: Command(_said(lambda ready, send: ready.groups.send(send)), _READY),
+    Whisper: Command(_said(lambda ready, whisper: ready.groups.whisper(whisper)), _READY),
+    GroupWhisper: Command(_said(lambda ready, whisper: ready.groups.whisper(whisper)), _READY),
 }

@@ -244,6 +244,14 @@ class ConcurrencyTests(DatabaseTestCase):
         here.execute("select distinct messages, bytes from mailbox_sizes")
         self.assertEqual(here.fetchall(), [(0, 0)])
 
+    async def test_a_body_that_nobody_gets_is_not_kept(self) -> None:
+        store, _ = await self.two_stores("bob")
+        nobody, bob = rows.device("nobody"), rows.device("bob")
+        batch = [mail(nobody, 1, order=1), mail(bob, 2, order=2), mail(nobody, 2, order=2), mail(nobody, 3, order=3)]
+        self.assertEqual((await store.store_mail(batch)).count(Stored.STORED), 1)
+        self.assertEqual(self.counts(self.connect(self.dsn)), (1, 1))
+        self.assertEqual([row.n for row in await store.mailbox(bob.device, [], 10)], [2])
+
     async def test_two_that_write_to_the_same_thousand_do_not_wait_in_a_circle(self) -> None:
         stores = await self.two_stores()
         devices = await self.add_devices(1000)

@@ -49,7 +49,7 @@ held as materialized (
 asking as (
     -- What one has on one's own devices takes nothing from anybody else.
     select
-        batch.recipient, batch.number, batch.size, batch.position, room.device, room.messages, room.bytes,
+        batch.recipient, batch.number, batch.user_name, batch.size, batch.position, room.device, room.messages, room.bytes,
         batch.user_name <> crowded.owner and (
             coalesce(held.messages, 0) + row_number() over of_sender > $14
             or coalesce(held.bytes, 0) + sum(batch.size) over of_sender > $15
@@ -62,7 +62,7 @@ asking as (
 ),
 judged as materialized (
     select
-        recipient, number, size, position,
+        recipient, number, user_name, size, position,
         case
             when device is null then 'unknown-device'
             when is_over then 'share-full'
@@ -83,23 +83,20 @@ growth as (
     where mailbox_sizes.device = added.recipient
 ),
 numbered as materialized (
-    -- The numbers are drawn one by one, from rows that are sorted already.
-    select nextval('messages_id_seq') as id, ordered.*
-    from (
-        select body.*
-        from unnest($5, $6, $7, $8, $9, $10) with ordinality as body (user_name, device, n, sent_at, start, size, number)
-        where body.number in (select number from judged where outcome = 'stored')
-        order by body.number
-    ) as ordered
+    -- One by one, from rows that come sorted.
+    select nextval('messages_id_seq') as id, body.*
+    from unnest($5, $6, $7, $8, $9, $10) with ordinality as body (user_name, device, n, sent_at, start, size, number)
 ),
 bodies as (
     insert into messages (id, user_name, device, n, sent_at, body)
     select id, user_name, device, n, sent_at, substring($11 from start for size) from numbered
+    where number in (select number from judged where outcome = 'stored')
 ),
 waiting as (
+    -- Picked from an array: what many rows and many bodies would be joined by, nobody can estimate here.
     insert into mailboxes (device, message, size, user_name)
-    select judged.recipient, numbered.id, judged.size, numbered.user_name
-    from judged join numbered using (number) where judged.outcome = 'stored'
+    select recipient, (array(select id from numbered order by number))[number], size, user_name
+    from judged where outcome = 'stored'
 )
 select outcome from judged order by position;
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from fastchat_client.core import MAX_TEXT
 from fastchat_client.events import Notice
+from fastchat_client.speaking import MAX_TEXT
 from tests.support.joined import JoinedTest, Person
 
 

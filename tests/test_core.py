@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastchat.errors import NameNotAllowed, RequestError
 from fastchat.protocols import wire
-from fastchat_client.core import MAX_TEXT
 from fastchat_client.events import Connected, MailboxProgress, MessageReceived, State
+from fastchat_client.speaking import MAX_TEXT
 from tests.support.conversation import DAY, SceneTest
 
 

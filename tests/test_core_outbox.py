@@ -7,7 +7,7 @@ from typing import TypeVar
 from fastchat.errors import Busy, FastChatError, Internal, MailboxFull, RateLimited, UnknownDevice
 from fastchat.protocols import wire
 from fastchat_client.events import MessageState, Notice, State
-from fastchat_client.outbox import compose_text
+from fastchat_client.speaking import compose_text
 from tests.support.conversation import SceneTest
 
 Error = TypeVar("Error", bound=FastChatError)

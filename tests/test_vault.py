@@ -13,7 +13,8 @@ from fastchat_client import history
 from fastchat_client import vault as vault_module
 from fastchat_client.events import State
 from fastchat_client.history import Arrived
-from fastchat_client.outbox import Outbox, compose_text
+from fastchat_client.outbox import Outbox
+from fastchat_client.speaking import compose_text
 from fastchat_client.vault import SCHEMA_VERSION, Vault, fingerprint, split_id
 
 KEY = b"k" * 32

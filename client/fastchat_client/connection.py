@@ -67,6 +67,8 @@ class Heart(Protocol):
 
     def tick(self) -> None: ...
 
+    def leave(self) -> None: ...
+
     def take_messages(self) -> list[ClientMessage]: ...
 
     def take_events(self) -> list[Event]: ...
@@ -159,7 +161,7 @@ class Connection:
         self._stopping = True
         if self._line is not None:
             # What the core does by the second, such as telling senders what was read, it does once more.
-            self._core.tick()
+            self._core.leave()
             self._pump()
             self._line.close()
         else:

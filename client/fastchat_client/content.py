@@ -199,7 +199,9 @@ Content = (
     | GroupHistory
 )
 
-Again = Text | Reaction | Edit | Delete | Timer | Delivered | Read
+Again = (
+    Text | Reaction | Edit | Delete | Timer | Delivered | Read | GroupKey | GroupKeyRequest | GroupTitle | GroupHistory
+)
 """What is sent again to who could not read it. Keys are asked for, and sent, in their own way."""
 
 

@@ -18,9 +18,8 @@ from contextlib import contextmanager
 from msgspec import UNSET
 
 from fastchat import steady
-from fastchat.errors import FastChatError, Internal, ProtocolError, RequestError, Unreachable
+from fastchat.errors import FastChatError, Internal, ProtocolError, Unreachable
 from fastchat.identity.login import ChannelBinding
-from fastchat.identity.names import check_name
 from fastchat.protocols.wire import (
     Accepted,
     ClientMessage,
@@ -34,21 +33,24 @@ from fastchat.protocols.wire import (
     Ready,
     Received,
     ServerMessage,
+    Whispered,
     exception_from,
 )
-from fastchat_client import history
+from fastchat_client import expiring, history
 from fastchat_client.entrance import Enrolment, Entrance
 from fastchat_client.events import Connected, Event, LogAlarm, MailboxProgress, MessageState, Notice, State
 from fastchat_client.following import Follower
-from fastchat_client.outbox import compose_text
+from fastchat_client.group_acting import Act, compose_act, compose_create
+from fastchat_client.grouping import GroupSide
 from fastchat_client.parts import AskedToLeave, Live, Parts
 from fastchat_client.receiving import Receiver
 from fastchat_client.sending import Sender
+from fastchat_client.speaking import check_text, compose_text
+from fastchat_client.understanding import Understanding
 from fastchat_client.upkeep import Upkeep
 from fastchat_client.vault import Vault
+from fastchat_client.whispering import Whispers
 
-MAX_TEXT = 32 * 1024
-"""Bytes of UTF-8 in one text: with its envelopes for several devices it must fit into a line."""
 BATCH = 64
 """Messages taken in one transaction at most: a full window."""
 LEAVE_PATIENCE = 10.0
@@ -78,15 +80,20 @@ class Core:
         self._messages: list[ClientMessage] = []
         self._events: list[Event] = []
         self._taken = 0
+        vault.clock = now
         self._begin()
+        self._expire()
 
     def _begin(self) -> None:
         """Everything as it stands in the vault, without a connection."""
         self._parts = Parts(self.vault, self._clock, self._now, self._next_id)
-        self._sender = Sender(self._parts)
-        self._receiver = Receiver(self._parts)
-        self._follower = Follower(self._parts, self._sender, self._receiver)
+        understanding = Understanding(self._parts)
+        self._groups = GroupSide(self._parts, understanding)
+        self._sender = Sender(self._parts, self._groups.sender, self._groups.follower)
+        self._receiver = Receiver(self._parts, understanding, self._groups.receiver, self._groups.sender)
+        self._follower = Follower(self._parts, self._sender, self._receiver, self._groups)
         self._upkeep = Upkeep(self._parts, self._receiver, self._follower)
+        self._whispers = Whispers(self._parts, understanding, self._groups.receiver.whispered)
 
     # --- the connection's side ---------------------------------------------------------------------------------------
 
@@ -131,7 +138,7 @@ class Core:
                 self._enter(live, message)
             else:
                 self._heard(live, message)
-            self._sender.pump()
+            self._pump()
             self._leave_when_done(live)
         self._taken += isinstance(message, Message)
         if self._taken >= BATCH:
@@ -160,8 +167,11 @@ class Core:
                 return
             if live.leaving is None:
                 self._upkeep.by_the_second(live)
-                self._sender.pump()
+                self._groups.by_the_second(live)
+                self._whispers.by_the_second(live)
+                self._pump()
             self._leave_when_done(live)
+        self._expire()
 
     def take_messages(self) -> list[ClientMessage]:
         """What is to be sent now, in order; everything that it rests on is committed."""
@@ -177,23 +187,48 @@ class Core:
 
     # --- the person's side -------------------------------------------------------------------------------------------
 
-    def send_text(self, to: str, text: str) -> str:
+    def send_text(self, to: str, text: str, reply: str = "") -> str:
         """Commit `text` to the outbox; the message's id. Works offline. Raises `NameNotAllowed`, or `RequestError` if
         it is too long or no text."""
         check_text(to, text)
+        return self.compose(lambda vault, at: compose_text(vault, to, text, at, reply))
+
+    def compose(self, composed: Callable[[Vault, int], str]) -> str:
+        """Let one of `speaking`'s functions put something into the vault, all of it or nothing; the id of what goes
+        out. Works offline. Raises what that raises."""
+        self._commit()
+        message_id = composed(self.vault, self._parts.now())
         with self._turn():
-            message_id = compose_text(self.vault, to, text, self._parts.now())
             self._pick_up()
-            self._sender.pump()
+            self._pump()
         self._commit()
         return message_id
+
+    def set_presence(self, on: bool) -> None:
+        """Whether others are told that this person is there, and this person that others are."""
+        with self._turn():
+            self._whispers.set_presence(on)
+        self._commit()
+
+    def typing(self, conversation: str) -> None:
+        """The person is writing there at this moment; may be called at every key. Nothing, while not connected."""
+        with self._turn():
+            self._whispers.typing(conversation)
+        self._commit()
+
+    def leave(self) -> None:
+        """The person is leaving: say what is to be said before the connection is closed."""
+        self.tick()
+        with self._turn():
+            self._whispers.leave()
+        self._commit()
 
     def poll_outbox(self) -> None:
         """Pick up what another process of this profile has composed since."""
         if not self.vault.in_transaction and self.vault.changed_elsewhere():
             with self._turn():
                 self._pick_up()
-                self._sender.pump()
+                self._pump()
             self._parts.untold = True
 
     def mark_read(self, conversation: str, upto: str = "") -> None:
@@ -202,6 +237,24 @@ class Core:
         with self._turn():
             self._parts.untold |= history.mark_read(self.vault, conversation, upto)
         self._commit()
+
+    def group_create(self, name: str, topic: str = "") -> tuple[int, str]:
+        """Note a new group; the act's number, and its conversation. Works offline. Raises `RequestError`."""
+        with self._turn():
+            created = compose_create(self.vault, name, topic, self._parts.now())
+            self._parts.groups.read_again(created[1][1:])
+            self._pump()
+        self._commit()
+        return created
+
+    def group_act(self, conversation: str, act: Act) -> int:
+        """Note what is to be done to a group; the act's number, which `ActDone` or `ActFailed` name. Works offline.
+        Raises `RequestError`."""
+        with self._turn():
+            number = compose_act(self.vault, conversation, act, self._parts.now())
+            self._pump()
+        self._commit()
+        return number
 
     def accept_root(self, user: str) -> bool:
         """Believe the other RSA key that the server names for `user`; False if it names no other. What was held is read
@@ -216,7 +269,7 @@ class Core:
             for message in parts.outbox.waiting_for(user):
                 parts.outbox.seal_again(message, is_last=False)
             self._receiver.release(user)
-            self._sender.pump()
+            self._pump()
         self._commit()
         return True
 
@@ -244,6 +297,7 @@ class Core:
         if ready.one_time_keys is not None:
             parts.prekeeper.left = max(0, ready.one_time_keys)
         self._follower.begin(live, ready)
+        self._groups.begin(live)
         self._upkeep.by_the_minute(live)
 
     def _heard(self, live: Live, message: ServerMessage) -> None:
@@ -260,8 +314,12 @@ class Core:
                 self._upkeep.published(live, message)
             case Error():
                 self._refused(live, message)
+            case Whispered():
+                self._whispers.heard(live, message)
             case Pong():
                 pass  # that it was heard is all
+            case _ if self._groups.heard(live, message):
+                pass
             case _:
                 self._parts.close(ProtocolError("the network says what only belongs before the login"))
         if self._parts.prekeeper.is_low:
@@ -276,7 +334,7 @@ class Core:
         """Once everything that was said has its answer; what was received is acknowledged before the connection is
         closed."""
         if live.leaving is not None:
-            is_done = not (self._parts.outbox.on_their_way or live.fetching.is_asking)
+            is_done = not (self._parts.outbox.on_their_way or live.fetching.is_asking or live.acts)
             if is_done or live.limits is None or self._clock() >= live.leave_by:
                 self._parts.close(live.leaving)
 
@@ -295,8 +353,14 @@ class Core:
             live.publish_request = 0
             if problem.retry_after is None:
                 self._parts.tell(Notice(problem.code, f"the network refuses this device's keys: {problem.message}"))
-        else:
+        elif not self._groups.refused(live, request, problem):
             self._sender.refused(request, error)
+
+    def _pump(self) -> None:
+        live = self._parts.ready
+        if live is not None:
+            self._groups.pump(live)
+        self._sender.pump()
 
     def _pick_up(self) -> None:
         for n, user in self._parts.outbox.pick_up():
@@ -345,20 +409,14 @@ class Core:
         self._begin()
         self._parts.close(Internal("the vault could not be written, or FastChat made a mistake"))
 
+    def _expire(self) -> None:
+        """What has had its time goes."""
+        if expiring.is_due(self.vault):
+            with self._turn():
+                for event in expiring.expire(self.vault):
+                    self._parts.tell(event)
+            self._commit()
+
     def _next_id(self) -> int:
         self._request += 1
         return self._request
-
-
-def check_text(to: str, text: str) -> None:
-    """Whether `text` can be sent to `to`. Raises `NameNotAllowed`; `RequestError` if it is empty, too long or no
-    Unicode."""
-    check_name(to)
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise RequestError("this is not a text: it has characters that are none") from None
-    if not text:
-        raise RequestError("there is nothing to send")
-    if size > MAX_TEXT:
-        raise RequestError(f"a message has at most {MAX_TEXT} bytes; this one has {size}")

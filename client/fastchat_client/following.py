@@ -8,6 +8,7 @@ from fastchat.identity.links import replay
 from fastchat.protocols.wire import AccountKeys, KeysAnswer, LogAnswer, LogRequest, Ready
 from fastchat_client import events
 from fastchat_client.fetching import NOBODY_PATIENCE, PATIENCE, Question
+from fastchat_client.grouping import GroupSide
 from fastchat_client.parts import Live, Parts
 from fastchat_client.receiving import Receiver
 from fastchat_client.sending import Sender
@@ -20,10 +21,11 @@ MOST_BEHIND = 2
 
 
 class Follower:
-    def __init__(self, parts: Parts, sender: Sender, receiver: Receiver) -> None:
+    def __init__(self, parts: Parts, sender: Sender, receiver: Receiver, groups: GroupSide) -> None:
         self._parts = parts
         self._sender = sender
         self._receiver = receiver
+        self._groups = groups
 
     # --- the log -----------------------------------------------------------------------------------------------------
 
@@ -162,6 +164,7 @@ class Follower:
             if claim and not parts.sessions.has(identity):
                 live.without_keys.add(device)
         self._receiver.release(user)
+        self._groups.learned(live)
 
     def _nobody(self, live: Live, user: str) -> None:
         parts = self._parts

@@ -17,10 +17,12 @@ from fastchat.errors import ConfigError
 from fastchat.identity.invite import Invite
 from fastchat.identity.names import check_name
 from fastchat.identity.root import RootKey
+from fastchat_client import settings, speaking
 from fastchat_client.connection import Connection
 from fastchat_client.core import Core
 from fastchat_client.entrance import Enrolment, Stage
-from fastchat_client.events import Event, LogAlarm
+from fastchat_client.events import Event, GroupAlarm, LogAlarm
+from fastchat_client.group_acting import Act
 from fastchat_client.joining import change_invite, prepare_enrolment, prepare_registration
 from fastchat_client.password import RECOMMENDED, Cost, local_secrets, login_password
 from fastchat_client.profile import Facts, Profile, read_file, write_whole
@@ -52,6 +54,11 @@ class Messenger:
         """Where the evidence is written when the server contradicts its key log."""
         return str(self._profile.directory / "key-log-alarm.txt")
 
+    @property
+    def group_alarm_file(self) -> str:
+        """Where the evidence is written when somebody is caught at making a group what it is not; the newest counts."""
+        return str(self._profile.directory / "group-alarm.txt")
+
     def start(self) -> None:
         self._connection.start()
 
@@ -59,16 +66,68 @@ class Messenger:
         """Say what is still to be said, and disconnect. The vault stays open."""
         await self._connection.stop()
 
-    def send(self, to: str, text: str) -> str:
-        """Put a text for `to` into the outbox; its id. It is sent as soon as can be, now or at another start."""
-        message_id = self.core.send_text(to, text)
+    def send(self, to: str, text: str, reply: str = "") -> str:
+        """Put a text for `to` into the outbox; its id. It is sent as soon as can be, now or at another start. `reply`:
+        the id of the message that it answers."""
+        message_id = self.core.send_text(to, text, reply)
         self._connection.flush()
         return message_id
+
+    def react(self, message_id: str, emoji: str, remove: bool = False) -> str:
+        """Put a sign on a message, or take it back; the id of what goes out. Raises `RequestError`, as do the others
+        here."""
+        return self._compose(lambda vault, at: speaking.compose_reaction(vault, message_id, emoji, remove, at))
+
+    def edit(self, message_id: str, text: str) -> str:
+        return self._compose(lambda vault, at: speaking.compose_edit(vault, message_id, text, at))
+
+    def delete(self, message_id: str) -> str:
+        """For everyone."""
+        return self._compose(lambda vault, at: speaking.compose_delete(vault, message_id, at))
+
+    def set_timer(self, conversation: str, seconds: int) -> str:
+        """From here on messages of the conversation go so many seconds after their reading; 0: they stay."""
+        return self._compose(lambda vault, at: speaking.compose_timer(vault, conversation, seconds, at))
+
+    def _compose(self, composed: Callable[[Vault, int], str]) -> str:
+        message_id = self.core.compose(composed)
+        self._connection.flush()
+        return message_id
+
+    def mute(self, conversation: str, on: bool) -> None:
+        """Show what comes in it without a sign."""
+        settings.mute(self.vault, conversation, on)
+
+    def block(self, user: str, on: bool) -> None:
+        """Show nothing of what `user` says from here on. Raises `RequestError` for oneself."""
+        settings.block(self.vault, user, on)
+
+    def typing(self, conversation: str) -> None:
+        """The person is writing there at this moment; may be called at every key."""
+        self.core.typing(conversation)
+        self._connection.flush()
+
+    def set_presence(self, on: bool) -> None:
+        """Whether others are told that this person is there, and this person that others are."""
+        self.core.set_presence(on)
+        self._connection.flush()
 
     def mark_read(self, conversation: str, upto: str = "") -> None:
         """A person has seen everything in it, or what came no later than the message `upto`."""
         self.core.mark_read(conversation, upto)
         self._connection.flush()
+
+    def group_create(self, name: str, topic: str = "") -> tuple[int, str]:
+        """Note a new group; the act's number, and the group's conversation, which can be written to at once."""
+        created = self.core.group_create(name, topic)
+        self._connection.flush()
+        return created
+
+    def group_act(self, conversation: str, act: Act) -> int:
+        """Note what is to be done to a group; the number that `ActDone` or `ActFailed` will name."""
+        number = self.core.group_act(conversation, act)
+        self._connection.flush()
+        return number
 
     def accept_root(self, user: str) -> None:
         """Believe the account's changed RSA key."""
@@ -84,6 +143,9 @@ class Messenger:
             # A peer's word must not take the place of a proof.
             if isinstance(event, LogAlarm) and (event.proof or not self.vault.alarm()):
                 write_whole(Path(self.alarm_file), f"{event.reason}\n\n{event.evidence}\n".encode())
+            elif isinstance(event, GroupAlarm):
+                said = f"{event.conversation} {event.code}: {event.reason}\n\n{event.evidence}\n"
+                write_whole(Path(self.group_alarm_file), said.encode())
         self._on_events(events)
 
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from msgspec import Raw
 
 from fastchat.protocols.wire import Recipient
 from fastchat_client import history
-from fastchat_client.content import Text, encode_content
+from fastchat_client.composing import insert
+from fastchat_client.content import Ref
 from fastchat_client.events import State
 from fastchat_client.vault import Vault
 
@@ -25,13 +26,18 @@ KEPT_FOR = 9 * 86_400_000
 """Milliseconds for which a message that was sent is kept so that it can be sent again to who could not read it: two
 days more than anybody asks for it, so that the clocks of both may jump by a day."""
 
-_COLUMNS = "n, user, device, content, at, state, shown, sealed_again, refusals"
+_COLUMNS = "n, user, device, content, at, state, shown, sealed_again, refusals, length, own_copies"
+
+_KEYS = "!"
+"""How the queue of a group's keys begins; a group's own begins with "#", a person's with neither."""
 
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A row of the outbox. `device`: its only recipient, "" for all of the user's and one's own others. `shown`: it
-    stands in the history. `refusals`: how often the network failed to take it."""
+    """A row of the outbox. `user`: the conversation, a user's name or a group's; or a group's queue of keys. `device`:
+    its only recipient, "" for all of the user's and, with `own_copies`, one's own others. `shown`: it stands in the
+    history. `refusals`: how often the network failed to take it. `length`: of the chain that a group message was
+    encrypted by."""
 
     n: int
     user: str
@@ -42,6 +48,24 @@ class Composed:
     shown: bool
     sealed_again: bool
     refusals: int
+    length: int
+    own_copies: bool
+
+    @property
+    def is_to_group(self) -> bool:
+        """One ciphertext for whoever is in the group: as long as nothing has gone wrong, its only recipient is the
+        group, under the name of its conversation."""
+        return self.user.startswith("#")
+
+    @property
+    def is_keys(self) -> bool:
+        """Keys of a group for some devices of several users: sealed when it was composed, and never again."""
+        return self.user.startswith(_KEYS)
+
+
+def keys_of(group: str) -> str:
+    """The queue of a group's keys. It goes before everything else."""
+    return f"{_KEYS}{group}"
 
 
 @dataclass(slots=True)
@@ -90,9 +114,19 @@ class Outbox:
             self._newest = n
         return [(n, user) for n, user, shown in rows if shown]
 
-    def compose(self, user: str, device: str, content: bytes, at: int) -> int:
-        """A message that people do not see. Its number."""
-        n = _insert(self._vault, user, device, content, at, shown=False)
+    def compose(self, user: str, device: str, content: bytes, at: int, quotes: Ref | None = None) -> int:
+        """A message that people do not see. Its number. `quotes`: the message whose words stand in it."""
+        n = insert(self._vault, user, device, content, at, shown=False, quotes=quotes)
+        self.pick_up()
+        return n
+
+    def compose_sealed(
+        self, queue: str, content: bytes, at: int, seal: Callable[[int], Iterable[tuple[str, bytes]]]
+    ) -> int:
+        """A message for devices of several users, sealed at once: `seal` gets its number and gives (device, JSON
+        string) for each. Its number."""
+        n = insert(self._vault, queue, "", content, at, shown=False)
+        self.sealed(n, list(seal(n)))
         self.pick_up()
         return n
 
@@ -108,7 +142,12 @@ class Outbox:
     def next(self, now: float, not_to: set[str]) -> Composed | None:
         """The earliest message of which something may go now, not to any of `not_to`. What of it, `due` says: perhaps
         nothing, if it is sealed for devices that cannot be reached."""
-        heads = [queue.waiting[0] for queue in self._queues.values() if queue.waiting and queue.user not in not_to]
+        open_queues = [queue for queue in self._queues.values() if queue.waiting and queue.user not in not_to]
+        # Keys first: what they open comes after them, whatever its number.
+        keys = [queue.waiting[0] for queue in open_queues if queue.user.startswith(_KEYS)]
+        if keys:
+            return self.get(min(keys))
+        heads = [queue.waiting[0] for queue in open_queues]
         heads += [n for n in (self._head(device, now, not_to) for device in self._lanes) if n]
         return self.get(min(heads)) if heads else None
 
@@ -124,7 +163,7 @@ class Outbox:
         device alone, a mark or what that has asked for; and must not if a later one of the conversation has begun, for
         that waits for this one."""
         queue = self._queue(message.user)
-        may_pass = bool(message.device) or any(n > message.n for n in queue.on_their_way)
+        may_pass = bool(message.device) or message.is_keys or any(n > message.n for n in queue.on_their_way)
         if may_pass and message.n in queue.waiting:
             self._begin(message)
         return may_pass
@@ -148,15 +187,22 @@ class Outbox:
         row = self._vault.execute(f"SELECT {_COLUMNS} FROM outbox WHERE n = ?", (n,)).fetchone()  # noqa: S608
         if row is None:
             return None
-        return Composed(row[0], row[1], row[2] or "", row[3], row[4], row[5] == 1, bool(row[6]), bool(row[7]), row[8])
+        flags = row[5] == 1, bool(row[6]), bool(row[7])
+        return Composed(row[0], row[1], row[2] or "", row[3], row[4], *flags, row[8], row[9], bool(row[10]))
 
-    def sealed(self, n: int, bodies: Sequence[tuple[str, bytes]]) -> None:
-        """Message `n` is sealed: (device, JSON string) for each recipient."""
+    def has_waiting(self, queue: str) -> bool:
+        """Whether something of this queue has not left yet."""
+        return bool(self._queue(queue).waiting)
+
+    def sealed(self, n: int, bodies: Sequence[tuple[str, bytes]], length: int = 0) -> None:
+        """Message `n` is sealed: (device, JSON string) for each recipient; by a group's chain of this `length`."""
         self._vault.execute_many(
             "INSERT OR REPLACE INTO sealed (n, device, body) VALUES (?, ?, ?)",
             [(n, device, body) for device, body in bodies],
         )
-        self._vault.execute("UPDATE outbox SET state = 1 WHERE n = ?", (n,))
+        self._vault.execute("UPDATE outbox SET state = 1, length = ? WHERE n = ?", (length, n))
+        if length:
+            history.went_by(self._vault, self._device, n, length)
 
     def recipients(self, n: int) -> tuple[Recipient, ...]:
         """What was sealed for message `n`."""
@@ -227,6 +273,15 @@ class Outbox:
             lane.not_before = max(lane.not_before, not_before)
         if is_failure:
             self._vault.execute("UPDATE outbox SET refusals = refusals + 1 WHERE n = ?", (message.n,))
+
+    def left_over(self, message: Composed, devices: Sequence[str]) -> None:
+        """Everybody in the group has it but these devices: from here on it is for them, each by itself."""
+        for recipient in self.recipients(message.n):
+            self._vault.execute_many(
+                "INSERT OR REPLACE INTO sealed (n, device, body) VALUES (?, ?, ?)",
+                [(message.n, device, bytes(recipient.body)) for device in devices],
+            )
+        self._vault.execute("DELETE FROM sealed WHERE n = ? AND device = ?", (message.n, message.user))
 
     def given_up(self, message: Composed, devices: Sequence[str]) -> None:
         """The network will never take it for these devices; it is as it was for the others."""
@@ -315,14 +370,9 @@ class Outbox:
         return queue
 
 
-def compose_text(vault: Vault, to: str, text: str, at: int) -> str:
-    """Put a text into the outbox and the history, in one transaction; its id, which never changes. Any process of the
-    profile may do this at any time; the one that is connected sends it. `at`: milliseconds since 1970."""
-    with vault.transaction():
-        n = _insert(vault, to, "", encode_content(Text(text)), at, shown=True)
-        device = vault.text("device")
-        history.add_sent(vault, device, n, vault.text("user"), to, at, text)
-    return f"{device}.{n}"
+def compose_for(vault: Vault, user: str, content: bytes, at: int) -> int:
+    """A message that people do not see, for every device of `user` and for no other. Its number."""
+    return insert(vault, user, "", content, at, shown=False, own_copies=False)
 
 
 def state_reached(vault: Vault, n: int, state: State, reason: str = "") -> str:
@@ -330,11 +380,8 @@ def state_reached(vault: Vault, n: int, state: State, reason: str = "") -> str:
     return history.advance(vault, vault.text("device"), n, state, reason)
 
 
-def _insert(vault: Vault, user: str, device: str, content: bytes, at: int, *, shown: bool) -> int:
-    n = vault.number("next_n")
-    vault.put("next_n", n + 1)
-    vault.execute(
-        "INSERT INTO outbox (n, user, device, content, at, shown) VALUES (?, ?, ?, ?, ?, ?)",
-        (n, user, device or None, content, at, shown),
-    )
-    return n
+def outgoing_state(vault: Vault, n: int) -> State:
+    """How far message `n` from here has come on its way out: `WAITING`, `ACCEPTED` or `FAILED`. What was sent so long
+    ago that it is forgotten was accepted."""
+    row = vault.execute("SELECT state FROM outbox WHERE n = ?", (n,)).fetchone()
+    return State.ACCEPTED if row is None else (State.WAITING, State.WAITING, State.ACCEPTED, State.FAILED)[row[0]]

@@ -8,12 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from fastchat.errors import FastChatError
 from fastchat.identity.links import DeviceIdentity
-from fastchat.protocols.wire import AccountKeys, ClientMessage, SessionLimits
+from fastchat.protocols.wire import AccountKeys, ClientMessage, SessionLimits, Signed
 from fastchat_client.entrance import Entrance
-from fastchat_client.events import Event, LogAlarm
+from fastchat_client.events import Event, GroupAlarm, LogAlarm
 from fastchat_client.fetching import Fetching
+from fastchat_client.group_bodies import GroupBodies
+from fastchat_client.group_keys import GroupKeys
+from fastchat_client.groups import Groups, conversation_of
 from fastchat_client.inbox import Inbox
 from fastchat_client.outbox import Outbox
 from fastchat_client.prekeeping import Prekeeper
@@ -27,6 +32,30 @@ class AskedToLeave(FastChatError):
     """The service stops, and another one takes over; `retry_after` is when that is there."""
 
     code = "going-away"
+
+
+@dataclass(slots=True)
+class GroupSync:
+    """How far a group's chain has been followed on this connection."""
+
+    target: int = 0
+    """The length that the server, or a member's message, says it has."""
+    request: int = 0
+    pending: list[Signed] = field(default_factory=list)
+    """Statements that follow on what is known, and wait for their actors' keys."""
+    has_more: bool = False
+    """Behind what is pending there is more to ask for."""
+    not_before: float = 0.0
+    is_current: bool = False
+    """All that the server had when it was asked last is known here."""
+    is_broken: bool = False
+    """What the server shows of it is no chain: it is not asked again on this connection."""
+    asked_for: dict[str, int] = field(default_factory=dict)
+    """Actors whose keys were asked for, and how often."""
+    claims: dict[int, tuple[bytes, str]] = field(default_factory=dict)
+    """Lengths that are not known here: the head that a member's device (user) says the chain has there."""
+    in_vain: int = 0
+    """How often the server has said that the chain has changed, and then had nothing new."""
 
 
 @dataclass(slots=True)
@@ -67,10 +96,23 @@ class Live:
     behind: dict[str, int] = field(default_factory=dict)
     asking: dict[str, set[str]] = field(default_factory=dict)
     """By user, the devices that are to be asked for unreadable messages, once there are keys for a fresh session."""
+    groups_request: int = 0
+    groups_at: float = 0.0
+    """Not to be asked for before."""
+    groups_listed: bool = False
+    """The server has said which groups there are for this account."""
+    groups: dict[str, GroupSync] = field(default_factory=dict)
+    keys_asked_at: float = -1e9
+    acts: dict[int, int] = field(default_factory=dict)
+    """By request, which of a person's acts upon a group it is."""
     without_keys: set[str] = field(default_factory=set)
     """Devices that the server gives no usable keys for."""
     rechecked: set[str] = field(default_factory=set)
     """Accounts with another root on offer, looked at again on this connection."""
+
+
+def _nobody_listens(group: str, content: bytes) -> None:
+    raise RuntimeError("the groups' side has not been made yet")
 
 
 class Parts:
@@ -89,6 +131,13 @@ class Parts:
         self.witness = Witness(vault)
         self.outbox = Outbox(vault)
         self.inbox = Inbox(vault)
+        self.groups = Groups(vault)
+        self.group_keys = GroupKeys(vault)
+        self.group_bodies = GroupBodies(vault)
+        self.group_alarms: set[tuple[str, str]] = set()
+        """(group, code) of those that were shown."""
+        self.whisper_to_group: Callable[[str, bytes], None] = _nobody_listens
+        """Say a content in passing to a group (`group_sending`)."""
         self.live: Live | None = None
         self.wants_close: FastChatError | None = None
         self.alarmed = bool(vault.alarm())
@@ -140,3 +189,15 @@ class Parts:
         else:
             self.doubted_by.add(contradiction.peer)
         self.tell(LogAlarm(contradiction.message, contradiction.evidence, not contradiction.peer))
+
+    def group_alarm(self, group: str, code: str, reason: str, *, proof: bool, **evidence: object) -> None:
+        """Somebody has tried to make a group something else than its members have agreed on. Shown once."""
+        if (group, code) in self.group_alarms:
+            return
+        self.group_alarms.add((group, code))
+        if proof:
+            self.groups.alarm(group, code)
+        shown = msgspec.json.format(
+            msgspec.json.encode({"group": group, "what": reason, **evidence}), indent=2
+        ).decode()
+        self.tell(GroupAlarm(conversation_of(group), code, reason, shown, proof))

@@ -233,7 +233,7 @@ def seal(session: OlmSession, me: DeviceIdentity, peer: DeviceIdentity, seal_key
     used after all."""
     if session.peer != peer.curve25519:
         raise ValueError("this session is with another device")
-    olm_type, ciphertext = session.encrypt(_pad(plain))
+    olm_type, ciphertext = session.encrypt(pad(plain))
     inner = bytes((_VERSION, olm_type)) + me.curve25519 + ciphertext
     try:
         sealed = SUITE.encrypt(inner, _seal_public(seal_key.mlkem768, seal_key.x25519), info=_info(peer, seal_key.id))
@@ -276,7 +276,7 @@ def decrypt(account: DeviceAccount, opened: Opened, sessions: Iterable[OlmSessio
             plaintext = session.decrypt(opened)
         except Unreadable:
             continue
-        return Decrypted(session, _unpad(plaintext), is_new=False)
+        return Decrypted(session, unpad(plaintext), is_new=False)
     if not own:
         raise Unreadable(Reason.NO_SESSION)
     raise Unreadable(Reason.BAD_MAC, tuple(session.session_id for session in own))
@@ -301,7 +301,7 @@ def _open_inbound(account: DeviceAccount, opened: Opened, prekey: vodozemac.PreK
         session, plaintext = account._account.create_inbound_session(sender, prekey)
     except ValueError:
         raise Unreadable(Reason.NO_SESSION) from None
-    return Decrypted(OlmSession(session, opened.curve25519), _unpad(plaintext), is_new=True)
+    return Decrypted(OlmSession(session, opened.curve25519), unpad(plaintext), is_new=True)
 
 
 def _info(recipient: DeviceIdentity, seal_id: int) -> bytes:
@@ -316,12 +316,12 @@ def _seal_public(mlkem768: bytes, x25519: bytes) -> hpke.MLKEM768X25519PublicKey
     )
 
 
-def _pad(plain: bytes) -> bytes:
+def pad(plain: bytes) -> bytes:
     """ISO/IEC 7816-4: one byte 0x80, then zeros."""
     return plain + b"\x80" + bytes(-(len(plain) + 1) % PADDED_TO)
 
 
-def _unpad(padded: bytes) -> bytes:
+def unpad(padded: bytes) -> bytes:
     plain = padded.rstrip(b"\x00")
     if not plain.endswith(b"\x80") or len(padded) % PADDED_TO or len(padded) - len(plain) >= PADDED_TO:
         raise Unreadable(Reason.BAD_CONTENT)

@@ -14,11 +14,17 @@ from fastchat.errors import Busy, ProtocolError
 from fastchat.identity.links import DeviceIdentity
 from fastchat.identity.names import is_name
 from fastchat.protocols.wire import Message
-from fastchat_client import history, ratchet
+from fastchat_client import history, ratchet, settings
 from fastchat_client.content import (
     Again,
     Content,
+    Edit,
+    GroupHistory,
+    GroupKey,
+    GroupKeyRequest,
+    GroupTitle,
     Plain,
+    Ref,
     Resent,
     Retry,
     Text,
@@ -28,7 +34,11 @@ from fastchat_client.content import (
     read_plain,
 )
 from fastchat_client.events import MessageHeld, MessageUnreadable, Notice, iso
+from fastchat_client.group_receiving import GroupReceiver
+from fastchat_client.group_sending import GroupSender
+from fastchat_client.groups import conversation_of, group_of
 from fastchat_client.inbox import MOST_ASKED
+from fastchat_client.megolm import is_group_body
 from fastchat_client.parts import Live, Parts
 from fastchat_client.understanding import Said, Understanding
 from fastchat_client.unreadable import Reason, Unreadable
@@ -38,9 +48,13 @@ MOST_MILLIS = 2**53 - 1
 
 
 class Receiver:
-    def __init__(self, parts: Parts) -> None:
+    def __init__(
+        self, parts: Parts, understanding: Understanding, groups: GroupReceiver, group_sender: GroupSender
+    ) -> None:
         self._parts = parts
-        self._understanding = Understanding(parts)
+        self._understanding = understanding
+        self._groups = groups
+        self._group_sender = group_sender
         self._sent_again: Counter[tuple[str, int]] = Counter()
 
     def message(self, live: Live, message: Message) -> None:
@@ -56,6 +70,11 @@ class Receiver:
         if message.device == parts.me.device:
             # Nothing comes from here but what is written here: in the history it would stand in a later one's place.
             parts.tell(Notice(ProtocolError.code, "the server handed over a message as one of this very device"))
+            return
+        if message.n < 1:
+            parts.tell(
+                Notice(ProtocolError.code, "the server handed over a whisper, or something unnamed, as a message")
+            )
             return
         if not parts.inbox.take(message.device, message.n):
             self._once_more(message)
@@ -76,14 +95,18 @@ class Receiver:
         parts.inbox.hold(message)
         account = parts.accounts.get(message.user)
         if account is not None and account.offered_root:
-            parts.tell(MessageHeld(message.user, "the sender's key has changed", f"{message.device}.{message.n}"))
+            self._tell_held(message.user, "the sender's key has changed", f"{message.device}.{message.n}")
         else:
             live.fetching.want(message.user)
 
     def tell_held(self, user: str, reason: str) -> None:
         """Those messages of `user` that are held stay so, and why."""
         for held in self._parts.inbox.held(user):
-            self._parts.tell(MessageHeld(user, reason, f"{held.device}.{held.n}"))
+            self._tell_held(user, reason, f"{held.device}.{held.n}")
+
+    def _tell_held(self, user: str, reason: str, message_id: str) -> None:
+        if not settings.is_blocked(self._parts.vault, user):
+            self._parts.tell(MessageHeld(user, reason, message_id))
 
     def release(self, user: str) -> None:
         """The keys of `user` are known now, or it is known that there are none: read what was held, in order."""
@@ -108,6 +131,17 @@ class Receiver:
         if sender is None:
             self._unreadable(user, device, n, at, Unreadable(Reason.WRONG_IDENTITY), is_worth_asking=False)
             return
+        try:
+            data = ratchet.body_from_wire(body)
+        except Unreadable as problem:
+            if is_first:
+                self._unreadable(user, device, n, at, problem, is_worth_asking=True)
+            return
+        if is_group_body(data):
+            if is_first:
+                self._groups.open(sender, n, min(max(0, at), MOST_MILLIS), data)
+                self._ask_for_group_messages()
+            return
 
         def check(plaintext: bytes, curve25519: bytes) -> tuple[Plain, Content | Unknown]:
             plain = read_plain(plaintext, sender, parts.me, curve25519)
@@ -120,7 +154,7 @@ class Receiver:
             return plain, content
 
         try:
-            plain, content = parts.sessions.read(parts.me, sender, ratchet.body_from_wire(body), parts.now(), check)
+            plain, content = parts.sessions.read(parts.me, sender, data, parts.now(), check)
         except Unreadable as problem:
             if is_first:
                 is_worth_asking = problem.reason is not Reason.NEWER_CLIENT
@@ -148,10 +182,38 @@ class Receiver:
                 self._send_again(sender, content.n)
             case Resent():
                 self._came_again(sender, plain, content)
+            case GroupKey() | GroupHistory() | GroupTitle() | GroupKeyRequest():
+                self._about_group(sender, n, plain, content)
             case _:
                 own = sender.user == self._parts.me.user
                 conversation = plain.conversation if own else sender.user
                 self._understanding.take(Said(sender, n, conversation, own, plain.at), content)
+
+    def _about_group(
+        self,
+        sender: DeviceIdentity,
+        n: int,
+        plain: Plain,
+        content: GroupKey | GroupHistory | GroupTitle | GroupKeyRequest,
+    ) -> None:
+        try:
+            match content:
+                case GroupKey():
+                    self._groups.key(sender, content)
+                case GroupHistory():
+                    self._groups.history(sender, content)
+                case GroupTitle():
+                    self._groups.title(content)
+                case GroupKeyRequest():
+                    self._group_sender.asked(sender, content)
+        except Unreadable as problem:
+            self._unreadable(sender.user, sender.device, n, plain.at, problem, is_worth_asking=False)
+        self._ask_for_group_messages()
+
+    def _ask_for_group_messages(self) -> None:
+        if self._groups.wants_again and self._parts.ready is not None:
+            self._groups.wants_again = False
+            self.want_sessions(self._parts.ready)
 
     def _compare_logs(self, device: str, plain: Plain) -> None:
         parts, live = self._parts, self._parts.live
@@ -170,9 +232,10 @@ class Receiver:
     ) -> None:
         parts = self._parts
         at = min(max(0, at), MOST_MILLIS)
-        history.add_unreadable(parts.vault, device, n, user, at, problem.reason)
         asking = is_worth_asking and parts.inbox.want_again(user, device, n, problem.reason, parts.now())
-        parts.tell(MessageUnreadable(user, user, problem.reason.sentence, iso(at), f"{device}.{n}", asking))
+        if not settings.is_blocked(parts.vault, user):  # it is asked for all the same: it may be a group's key
+            history.add_unreadable(parts.vault, device, n, user, at, problem.reason)
+            parts.tell(MessageUnreadable(user, user, problem.reason.sentence, iso(at), f"{device}.{n}", asking))
         if asking and parts.ready is not None:
             self.want_sessions(parts.ready)
 
@@ -192,14 +255,21 @@ class Receiver:
         """Somebody could not read message `n` from here: once more, if it was for that device."""
         parts = self._parts
         message = parts.outbox.get(n)
-        if message is None or not parts.outbox.was_recipient(n, asker.device):
+        content = None if message is None else decode_content(message.content)
+        if message is None or not isinstance(content, Again):
             return
-        if not isinstance(decode_content(message.content), Again):
+        group = group_of(message.user)
+        if group:
+            was_recipient = parts.groups.was_member(group, asker.user, message.length)
+        else:
+            was_recipient = parts.outbox.was_recipient(n, asker.device)
+        if not was_recipient:
             return
         self._sent_again[asker.device, n] += 1
         if self._sent_again[asker.device, n] <= MOST_ASKED:
-            content = encode_content(Resent(n, Raw(message.content)))
-            parts.outbox.compose(message.user, asker.device, content, message.at)
+            resent = encode_content(Resent(n, Raw(message.content), group))
+            quotes = content.of if isinstance(content, Edit) else Ref(parts.me.device, n)
+            parts.outbox.compose(asker.user, asker.device, resent, message.at, quotes)
 
     def _came_again(self, sender: DeviceIdentity, plain: Plain, resent: Resent) -> None:
         parts = self._parts
@@ -209,8 +279,15 @@ class Receiver:
             content = decode_content(resent.content)
         except Unreadable:
             return  # its placeholder stays; it can be asked for once more
+        if resent.group and not parts.groups.role(resent.group, sender.user):
+            return
         parts.inbox.came_again(sender.device, resent.n)
         if isinstance(content, Again):
             if not isinstance(content, Text):
                 history.drop_placeholder(parts.vault, sender.device, resent.n)
-            self._understand(sender, resent.n, plain, content)
+            own = sender.user == parts.me.user
+            conversation = conversation_of(resent.group) if resent.group else plain.conversation if own else sender.user
+            if isinstance(content, GroupKey):
+                self._about_group(sender, resent.n, plain, content)
+            else:
+                self._understanding.take(Said(sender, resent.n, conversation, own, plain.at), content)

@@ -9,12 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from fastchat.errors import FastChatError, FrameTooLong, Internal, SignatureInvalid, TrustError, UnknownDevice
+from fastchat.errors import (
+    FastChatError,
+    FrameTooLong,
+    GroupChanged,
+    Internal,
+    NotAllowed,
+    SignatureInvalid,
+    TrustError,
+    UnknownDevice,
+    UnknownGroup,
+)
 from fastchat.identity.links import DeviceIdentity
-from fastchat.protocols.wire import Error, KeysRequest, Send, bodies_size, exception_from
+from fastchat.protocols.wire import Error, GroupSend, KeysRequest, Recipient, Send, bodies_size, exception_from
 from fastchat_client import outbox, ratchet
 from fastchat_client.content import TreeHead, write_plain
 from fastchat_client.events import MessageState, Notice, State
+from fastchat_client.group_following import GroupFollower
+from fastchat_client.group_sending import GroupSender
+from fastchat_client.groups import group_of
 from fastchat_client.outbox import Composed
 from fastchat_client.parts import Live, Parts
 from fastchat_client.trust import Peer
@@ -29,8 +42,10 @@ _LINE_OVERHEAD = 1024
 
 
 class Sender:
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, groups: GroupSender, follower: GroupFollower) -> None:
         self._parts = parts
+        self._groups = groups
+        self._follower = follower
         self._told_missing = set[str]()
         """Devices of which the person knows that something did not reach them."""
 
@@ -73,13 +88,23 @@ class Sender:
         if not recipients:
             return False
         overhead = _LINE_OVERHEAD + 64 * len(recipients)
-        if bodies_size(recipients) + overhead > live.limits.max_line:
+        bodies = recipients[:1] if message.is_to_group else recipients
+        if bodies_size(bodies) + overhead > live.limits.max_line:
             self.fail(message, FrameTooLong("the message is too long for this network"))
             return True
         live.tokens -= 1.0
-        request = self._parts.say(lambda i: Send(i, message.n, recipients))
+        if message.is_to_group:
+            request = self._parts.say(lambda i: self._to_group(i, message, recipients))
+        else:
+            request = self._parts.say(lambda i: Send(i, message.n, recipients))
         self._parts.outbox.goes(message, request, recipients)
         return True
+
+    def _to_group(self, request: int, message: Composed, recipients: Sequence[Recipient]) -> GroupSend:
+        """To everybody in it; or to those devices that are left over."""
+        devices = tuple(recipient.device for recipient in recipients if recipient.device != message.user)
+        group = group_of(message.user)
+        return GroupSend(request, message.n, group, message.length, recipients[0].body, devices)
 
     def _refill(self, live: Live) -> None:
         assert live.limits is not None
@@ -102,7 +127,10 @@ class Sender:
     def _seal(self, live: Live, message: Composed) -> bool:
         """Seal `message` for each of its devices. False if that must wait; true if it is sealed, or at its end."""
         parts = self._parts
-        users = [message.user] if message.user == parts.me.user else [message.user, parts.me.user]
+        if message.is_to_group:
+            return self._encrypt(live, message)
+        own = [parts.me.user] if message.own_copies or message.user == parts.me.user else []
+        users = list(dict.fromkeys([message.user, *own]))
         stale = [user for user in users if not self._is_fresh(live, user)]
         if stale or not live.log_current:
             return False
@@ -127,6 +155,18 @@ class Sender:
         else:
             self._sealed(message, bodies)
         return True
+
+    def _encrypt(self, live: Live, message: Composed) -> bool:
+        """The same for a group."""
+        is_known = self._follower.is_current(group_of(message.user))
+        if is_known and not self._groups.may_write(message.user):
+            self.fail(message, NotAllowed("you are not in this group (any more)"))
+            return True
+        is_done = self._groups.seal(live, message)
+        after = self._parts.outbox.get(message.n)
+        if after is not None and after.is_sealed and self._groups.is_alone(message.user):
+            self._accept(after, (after.user,))
+        return is_done
 
     def _sealed(self, message: Composed, bodies: list[tuple[Peer, bytes]]) -> None:
         self._parts.outbox.sealed(message.n, [(peer.identity.device, body) for peer, body in bodies])
@@ -169,6 +209,8 @@ class Sender:
         answered = self._parts.outbox.answered(request)
         if answered is not None:
             self._accept(*answered)
+            if answered[0].is_to_group:
+                self._follower.went_through(group_of(answered[0].user))
 
     def refused(self, request: int, error: Error) -> None:
         answered = self._parts.outbox.answered(request)
@@ -180,24 +222,48 @@ class Sender:
         named = set(problem.devices)
         missing = [device for device in devices if device in named] or list(devices)
         having = [device for device in devices if device not in missing]
+        if isinstance(problem, GroupChanged | UnknownGroup):
+            self._group_changed(message)
+            return
+        if message.user in devices and named:
+            # A group's only recipient was the group: now it is those of its devices that do not have the message.
+            missing, having = list(problem.devices), []
+            self._parts.outbox.left_over(message, missing)
         is_failure = isinstance(problem, Internal)
         if problem.retry_after is not None or (is_failure and message.refusals < MOST_REFUSALS):
             wait = FAILURE_PATIENCE if problem.retry_after is None else problem.retry_after
             self._parts.outbox.refused(message, missing, self._parts.clock() + wait, is_failure)
             self._accept(message, having)
-        elif isinstance(problem, UnknownDevice) and not message.sealed_again and not message.device:
+        elif isinstance(problem, UnknownDevice) and self._may_seal_again(message):
             for user in (message.user, self._parts.me.user):
                 self._parts.accounts.mark_user_stale(user)
             self._parts.outbox.seal_again(message, is_last=True)
         elif self._is_for_others(message, missing):
             self._parts.outbox.given_up(message, missing)
+            if message.is_keys:
+                self._groups.not_reached(message, missing)
             self._tell_missing(message, missing, problem)
             self._accept(message, having)
         else:
             self.fail(message, problem)
 
+    def _may_seal_again(self, message: Composed) -> bool:
+        return not (message.sealed_again or message.device or message.is_keys or message.is_to_group)
+
+    def _group_changed(self, message: Composed) -> None:
+        """Nobody has it: it is encrypted again by the chain as it is now."""
+        live, group = self._parts.ready, group_of(message.user)
+        self._parts.outbox.seal_again(message, is_last=False)
+        # If news of the change have come meanwhile, there is nothing to ask.
+        if live is not None and message.length >= self._parts.groups.length(group):
+            self._follower.look_again(live, group)
+
     def _is_for_others(self, message: Composed, missing: Sequence[str]) -> bool:
         """Whether its addressee has it, or is still to get it, on a device that is not one of `missing`."""
+        if message.is_keys:
+            return True
+        if message.is_to_group:
+            return self._groups.has_others(message.user, missing)
         if message.user == self._parts.me.user and not message.device:
             return True  # on this one
         own = self._own_devices()

@@ -22,6 +22,9 @@ from fastchat_client.vault import Vault
 
 MOST_SESSIONS = 5
 """With one device."""
+MOST_UNHEARD = 16
+"""How much may have been sealed with a session since something came through it, if a whisper is to be: its other end
+keeps keys for 40 messages that have not come, and those are needed for what is not lost."""
 MOST_CACHED = 500
 """Devices whose sessions are kept in memory."""
 
@@ -33,6 +36,13 @@ class _Kept:
     session: OlmSession
     made_at: int
     received_at: int
+    unheard: int | None = None
+    """How much was sealed with it since something came through it; None: nothing ever has."""
+
+
+def _used(kept: list[_Kept]) -> _Kept:
+    """What is sent goes through the one that received last, else the oldest."""
+    return max(kept, key=lambda one: (one.received_at, -one.made_at))
 
 
 def _latest(kept: list[_Kept], now: int) -> int:
@@ -52,6 +62,12 @@ class Sessions:
     def has(self, peer: DeviceIdentity) -> bool:
         return bool(self._of(peer))
 
+    def may_whisper(self, peer: DeviceIdentity) -> bool:
+        """Whether the session that would be used can bear that what is sealed next is lost, or overtakes the rest."""
+        kept = self._of(peer)
+        unheard = _used(kept).unheard if kept else None
+        return unheard is not None and unheard < MOST_UNHEARD
+
     def open(self, peer: DeviceIdentity, key: bytes, now: int, preferred: bool = False) -> None:
         """Begin a session with `peer` from its verified one-time or fallback key; `preferred` to every other one until
         something comes in. Raises `SignatureInvalid` for a key that cannot be used."""
@@ -62,7 +78,9 @@ class Sessions:
     def seal(self, me: DeviceIdentity, peer: Peer, plain: bytes) -> bytes:
         """The body for `peer`; its session has moved on. Raises `TrustError` for a seal key that cannot be used."""
         kept = self._of(peer.identity)
-        newest = max(kept, key=lambda one: (one.received_at, -one.made_at))
+        newest = _used(kept)
+        if newest.unheard is not None:
+            newest.unheard += 1
         body = ratchet.seal(newest.session, me, peer.identity, peer.seal, plain)
         self._store(peer.identity.device, newest)
         return body
@@ -89,10 +107,11 @@ class Sessions:
         if decrypted.is_new:
             self._prekeeper.spent()
             kept = self._of(sender)
-            self._add(sender.device, kept, _Kept(decrypted.session, now, _latest(kept, now)))
+            self._add(sender.device, kept, _Kept(decrypted.session, now, _latest(kept, now), 0))
         else:
             used = next(one for one in kept if one.session is decrypted.session)
             used.received_at = _latest(kept, now)
+            used.unheard = 0
             self._store(sender.device, used)
         return checked
 
@@ -107,9 +126,9 @@ class Sessions:
         kept = self._cache.get(peer.device)
         if kept is None:
             rows = self._vault.execute(
-                "SELECT pickle, made_at, received_at FROM sessions WHERE device = ?", (peer.device,)
+                "SELECT pickle, made_at, received_at, unheard FROM sessions WHERE device = ?", (peer.device,)
             ).fetchall()
-            kept = [_Kept(OlmSession.load(row[0], self._pickle_key, peer.curve25519), row[1], row[2]) for row in rows]
+            kept = [_Kept(OlmSession.load(row[0], self._pickle_key, peer.curve25519), *row[1:]) for row in rows]
             self._cache[peer.device] = kept
             if len(self._cache) > MOST_CACHED:
                 self._cache.popitem(last=False)
@@ -129,6 +148,14 @@ class Sessions:
 
     def _store(self, device: str, kept: _Kept) -> None:
         self._vault.execute(
-            "INSERT OR REPLACE INTO sessions (device, session, pickle, made_at, received_at) VALUES (?, ?, ?, ?, ?)",
-            (device, kept.session.session_id, kept.session.dump(self._pickle_key), kept.made_at, kept.received_at),
+            "INSERT OR REPLACE INTO sessions (device, session, pickle, made_at, received_at, unheard)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                device,
+                kept.session.session_id,
+                kept.session.dump(self._pickle_key),
+                kept.made_at,
+                kept.received_at,
+                kept.unheard,
+            ),
         )

@@ -127,6 +127,13 @@ class Accounts:
         row = self._vault.execute("SELECT links FROM accounts WHERE user = ?", (user,)).fetchone()
         return () if row is None else tuple(_links_decoder.decode(row[0]))
 
+    def ever(self, user: str, device: str) -> DeviceIdentity | None:
+        """The device, also if it is revoked by now: what it signed before is still to be verified."""
+        account = self.get(user)
+        if account is None or device in account.devices:
+            return None if account is None else account.devices[device]
+        return replay(user, self.links(user)).revoked.get(device)
+
     def mark_user_stale(self, user: str) -> None:
         """There is news of this account: fetch it before anything is sealed for it again."""
         account = self.get(user)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from fastchat.errors import Unreachable
 from fastchat.protocols.wire import Ping, Publish, Published
-from fastchat_client import history
-from fastchat_client.content import Delivered, Read, encode_content
+from fastchat_client import amending, marking
 from fastchat_client.events import MailboxProgress
 from fastchat_client.following import Follower
 from fastchat_client.parts import Live, Parts
@@ -44,6 +43,7 @@ class Upkeep:
         self.publish(live)
         for part in (parts.prekeeper, parts.outbox, parts.inbox):
             part.purge(now)
+        amending.purge(parts.vault, now)
         for user in parts.inbox.users:
             account = parts.accounts.get(user)
             if account is None or not account.offered_root:
@@ -89,14 +89,9 @@ class Upkeep:
             self._follower.ask(live)
 
     def _flush_marks(self) -> None:
-        """Tell senders what has arrived and what was read: one message for each of their devices."""
+        """Tell senders what has arrived and what was read."""
         parts = self._parts
-        if not parts.untold:
-            return
-        parts.untold = False
-        for (user, device), (arrived, read) in history.untold(parts.vault).items():
-            for numbers, kind, is_read in ((arrived, Delivered, False), (read, Read, True)):
-                if numbers:
-                    parts.outbox.compose(user, device, encode_content(kind(tuple(numbers))), parts.now())
-                    history.told(parts.vault, device, numbers, is_read)
-                    parts.untold = True
+        if parts.untold:
+            parts.untold = marking.flush(
+                parts.vault, parts.outbox, lambda group: len(parts.groups.members(group)), parts.now()
+            )

@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -29,6 +30,8 @@ KEY_SIZE = 32
 _BUSY_SECONDS = 10.0
 _CACHE_KIB = 2_000
 """Pages that are kept in memory: the library's own 8 MB is what a program with many vaults has no use for."""
+_STAYS = "(expires_at IS NULL OR expires_at > ? OR state = 'waiting')"
+"""Of a message: its time has not passed. What has not been sent yet stays until it has."""
 _SCHEMA = files("fastchat_client").joinpath("schema")
 
 
@@ -55,14 +58,26 @@ class HistoryItem(msgspec.Struct, frozen=True, omit_defaults=True, rename={"send
     reason: str = ""
     unreadable: bool = False
     read: bool = False
+    reply: str = ""
+    """The id of the message that it answers, which may not be here."""
+    edited: bool = False
+    deleted: bool = False
+    """For everyone, by its author; there is no text."""
+    waiting: bool = False
+    """Unreadable until a key comes, which is being asked for."""
+    expires: int = 0
+    """Seconds after its reading that it stays; 0: for ever."""
 
 
-class Conversation(msgspec.Struct, frozen=True):
-    """`last_at`: milliseconds since 1970 of its newest message."""
+class Conversation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`user`: the peer's name, or "#" and the id of a group. `last_at`: milliseconds since 1970 of its newest message.
+    `timer`: seconds after its reading that a message stays which is written now; 0: for ever."""
 
     user: str
     unread: int
     last_at: int
+    muted: bool = False
+    timer: int = 0
 
 
 class Contact(msgspec.Struct, frozen=True):
@@ -75,6 +90,9 @@ class Contact(msgspec.Struct, frozen=True):
 
 class Vault:
     """One open connection to the file. Not to be shared between threads."""
+
+    clock: Callable[[], float] = staticmethod(time.time)
+    """Seconds since 1970: what has expired by it is not shown."""
 
     def __init__(self, connection: Any) -> None:
         self._db = connection
@@ -138,6 +156,10 @@ class Vault:
     def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         self._db.executemany(sql, rows)
 
+    def now(self) -> int:
+        """Milliseconds since 1970."""
+        return int(self.clock() * 1000)
+
     def changed_elsewhere(self) -> bool:
         """Whether another connection has committed something since this was last asked. Cheap."""
         version = self._pragma("data_version")
@@ -190,33 +212,56 @@ class Vault:
             row = self.execute("SELECT seq FROM messages WHERE device = ? AND n = ?", (device, n)).fetchone()
             last = 0 if row is None else row[0]
         rows = self.execute(
-            "SELECT device, n, conversation, sender, text, at, own, state, reason, unreadable, read FROM messages"
-            " WHERE conversation = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
-            (conversation, last, limit),
+            "SELECT device, n, conversation, sender, text, at, own, state, reason, unreadable, read,"  # noqa: S608
+            " reply_device, reply_n, edited_at, deleted, expires FROM messages"
+            f" WHERE conversation = ? AND seq < ? AND {_STAYS} ORDER BY seq DESC LIMIT ?",
+            (conversation, last, self.now(), limit),
         ).fetchall()
         return [
-            HistoryItem(f"{r[0]}.{r[1]}", r[2], r[3], r[4], r[5], bool(r[6]), r[7], r[8], bool(r[9]), bool(r[10]))
+            HistoryItem(
+                id=f"{r[0]}.{r[1]}",
+                conversation=r[2],
+                sender=r[3],
+                text=r[4],
+                at=r[5],
+                own=bool(r[6]),
+                state=r[7],
+                reason=r[8],
+                unreadable=bool(r[9]),
+                read=bool(r[10]),
+                reply=f"{r[11]}.{r[12]}" if r[11] else "",
+                edited=bool(r[13]),
+                deleted=bool(r[14]),
+                waiting=r[9] == 2,
+                expires=r[15],
+            )
             for r in reversed(rows)
         ]
 
     def conversations(self) -> list[Conversation]:
         """Those with any message, the newest first."""
         # From name to name and to each one's newest message, by index: it is asked for after everything that comes.
+        now = self.now()
         rows = self.execute(
-            "WITH RECURSIVE names (name) AS (SELECT MIN(conversation) FROM messages UNION ALL"
+            "WITH RECURSIVE names (name) AS (SELECT MIN(conversation) FROM messages UNION ALL"  # noqa: S608
             " SELECT (SELECT MIN(conversation) FROM messages WHERE conversation > name) FROM names"
             " WHERE name IS NOT NULL)"
             " SELECT newest.conversation, (SELECT COUNT(*) FROM messages AS new"
-            " WHERE new.conversation = name AND new.read = 0 AND new.own = 0), newest.at"
+            f" WHERE new.conversation = name AND new.read = 0 AND new.own = 0 AND {_STAYS}), newest.at,"
+            " COALESCE(muted, 0), COALESCE(timer, 0)"
             " FROM names JOIN messages AS newest"
-            " ON newest.seq = (SELECT MAX(seq) FROM messages AS every WHERE every.conversation = name)"
-            " ORDER BY newest.seq DESC"
+            " ON newest.seq = (SELECT seq FROM messages AS every WHERE every.conversation = name"
+            f" AND {_STAYS} ORDER BY seq DESC LIMIT 1)"
+            " LEFT JOIN conversation_settings AS settings ON settings.conversation = name"
+            " ORDER BY newest.seq DESC",
+            (now, now),
         )
-        return [Conversation(*row) for row in rows]
+        return [Conversation(row[0], row[1], row[2], bool(row[3]), row[4]) for row in rows]
 
     def unread(self, conversation: str) -> int:
         row = self.execute(
-            "SELECT COUNT(*) FROM messages WHERE conversation = ? AND read = 0 AND own = 0", (conversation,)
+            f"SELECT COUNT(*) FROM messages WHERE conversation = ? AND read = 0 AND own = 0 AND {_STAYS}",  # noqa: S608
+            (conversation, self.now()),
         ).fetchone()
         return int(row[0])
 
@@ -267,6 +312,8 @@ def _connect(path: str | Path, key: bytes) -> Any:
         # An acknowledged message must survive a power cut: its sender will not send it again.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA temp_store = MEMORY")
+        # What is deleted or has expired is overwritten, not only unlinked.
+        connection.execute("PRAGMA secure_delete = ON")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version < SCHEMA_VERSION:

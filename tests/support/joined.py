@@ -270,6 +270,11 @@ class Person:
             self.net.settles()
         return message_id
 
+    def flush(self) -> None:
+        """What the core has to say goes out, as after every step of a face; nothing, while they are offline."""
+        if self._connection is not None:
+            self._connection.flush()
+
     def comes_back(self, *, at: str = "") -> None:
         """Go online; by way of the balancer, or straight `at` this service, as when the balancer is away."""
         if self._connection is None:

@@ -25,6 +25,7 @@ from fastchat.identity.prekeys import verify_all
 from fastchat.identity.scram import CHANNEL_BINDING, MECHANISM
 from fastchat.protocols import wire
 from fastchat.protocols.wire import ServerMessage, Signed
+from tests.support import network_groups
 
 INVITE = "let-me-in"
 LIMITS = wire.SessionLimits(
@@ -84,6 +85,7 @@ class Network:
         self.refuse: Callable[[str, wire.Send], FastChatError | None] = lambda device, send: None
         self.mangle: Callable[[str, ServerMessage], list[ServerMessage]] = lambda device, message: [message]
         self.withhold: set[str] = set()
+        self.groups = network_groups.Groups()
 
     @property
     def log_public(self) -> bytes:
@@ -108,6 +110,9 @@ class Network:
         kept.fallback = keys.fallback or kept.fallback
         kept.seal = keys.seal or kept.seal
         return len(kept.one_time)
+
+    def post_from(self, to: str, user: str, device: str, n: int, at: int, body: bytes) -> None:
+        self.post(to, Mail(user, device, n, at, body))
 
     def post(self, device: str, mail: Mail) -> None:
         self.devices[device].mailbox.append(mail)
@@ -276,6 +281,11 @@ class Line:
     def _ping(self, ping: wire.Ping) -> None:
         self.tell(wire.Pong(ping.id))
 
+    def _whisper(self, whisper: wire.Whisper) -> None:
+        for recipient in whisper.to:
+            if recipient.device in self.network.lines:
+                self.network.lines[recipient.device].tell(wire.Whispered(self._user, self.device, recipient.body))
+
     _ACTIONS: dict[type, Callable[[Any, Any], None]] = {
         wire.Hello: _hello,
         wire.Register: _register,
@@ -288,4 +298,6 @@ class Line:
         wire.Received: _received,
         wire.LogRequest: _log,
         wire.Ping: _ping,
+        wire.Whisper: _whisper,
+        **network_groups.ACTIONS,
     }

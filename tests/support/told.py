@@ -16,7 +16,8 @@ from pathlib import Path
 from fastchat_client import history
 from fastchat_client.events import State
 from fastchat_client.inbox import Inbox
-from fastchat_client.outbox import Outbox, compose_text
+from fastchat_client.outbox import Outbox
+from fastchat_client.speaking import compose_text
 from fastchat_client.vault import Vault
 from tests.chaos.checker import KINDS, Person, Report, check
 from tests.chaos.texts import compose

@@ -3,16 +3,19 @@
 
 -- history.py: reply_device and reply_n name the message that this one answers; edited_at: of its newest edit; deleted:
 -- for everyone, the text is gone; expires: seconds after reading that it stays, 0 for ever; expires_at: when it goes,
--- once it has been read. unreadable is 2 while a message waits for a key
+-- once it has been read; length: of the group's chain by which a message from here went. unreadable is 2 while a message
+-- waits for a key
 ALTER TABLE messages ADD COLUMN reply_device TEXT;
 ALTER TABLE messages ADD COLUMN reply_n INTEGER;
 ALTER TABLE messages ADD COLUMN edited_at INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE messages ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE messages ADD COLUMN expires INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE messages ADD COLUMN expires_at INTEGER;
+ALTER TABLE messages ADD COLUMN length INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX messages_expiring ON messages (expires_at) WHERE expires_at NOT NULL;
 
--- marking.py: how far each recipient of a message of one's own in a group has come (events.State), and who reacted how
+-- marking.py: how far each recipient of a message from here in a group has come (events.State); who reacted how, by
+-- which message of theirs, also what was taken back since. pending: the message that it is on has not come yet
 CREATE TABLE marks (
     device TEXT NOT NULL,
     n INTEGER NOT NULL,
@@ -26,24 +29,66 @@ CREATE TABLE reactions (
     n INTEGER NOT NULL,
     user TEXT NOT NULL,
     emoji TEXT NOT NULL,
+    conversation TEXT NOT NULL,
+    by_device TEXT NOT NULL,
+    by_n INTEGER NOT NULL,
     at INTEGER NOT NULL,
+    removed INTEGER NOT NULL,
+    pending INTEGER NOT NULL,
+    came_at INTEGER NOT NULL,
     PRIMARY KEY (device, n, user, emoji)
 ) WITHOUT ROWID;
+CREATE INDEX reactions_pending ON reactions (user) WHERE pending = 1;
 
--- settings.py: what this person has set, on this device. timer: seconds after reading that messages stay, 0 for ever
+-- amending.py: the newest edit of each device (by_device, by_n) of a message; and who has deleted a message that has not
+-- come yet. came_at: by the clock here
+CREATE TABLE edits (
+    device TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    by_device TEXT NOT NULL,
+    by_n INTEGER NOT NULL,
+    user TEXT NOT NULL,
+    conversation TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    pending INTEGER NOT NULL,
+    came_at INTEGER NOT NULL,
+    PRIMARY KEY (device, n, by_device)
+) WITHOUT ROWID;
+CREATE INDEX edits_pending ON edits (user) WHERE pending = 1;
+CREATE TABLE deletes (
+    device TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    user TEXT NOT NULL,
+    by_device TEXT NOT NULL,
+    conversation TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    came_at INTEGER NOT NULL,
+    PRIMARY KEY (device, n, user)
+) WITHOUT ROWID;
+CREATE INDEX deletes_by_user ON deletes (user);
+
+-- settings.py: what this person has set, on this device. timer: seconds after reading that messages stay, 0 for ever; it
+-- was set at timer_at by timer_device. presence: when somebody was there last
 CREATE TABLE conversation_settings (
     conversation TEXT PRIMARY KEY,
     muted INTEGER NOT NULL DEFAULT 0,
     timer INTEGER NOT NULL DEFAULT 0,
-    timer_at INTEGER NOT NULL DEFAULT 0
+    timer_at INTEGER NOT NULL DEFAULT 0,
+    timer_device TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE TABLE blocked (user TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE presence (user TEXT PRIMARY KEY, last_seen INTEGER NOT NULL) WITHOUT ROWID;
 
--- outbox.py: length of the group's chain that a group message was encrypted by; own_copies: whether one's own other
--- devices get it as well
+-- sessions.py: how much was sealed with the session since something came through it; NULL: nothing ever has
+ALTER TABLE sessions ADD COLUMN unheard INTEGER;
+
+-- outbox.py and composing.py: length of the group's chain that a group message was encrypted by; own_copies: whether one's own other
+-- devices get it as well; quotes: the message ("device.n") whose words stand in it
 ALTER TABLE outbox ADD COLUMN length INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE outbox ADD COLUMN own_copies INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE outbox ADD COLUMN quotes TEXT;
+CREATE INDEX outbox_quotes ON outbox (quotes) WHERE quotes NOT NULL;
 
 -- groups.py: each group's chain as it was verified, what it comes to (state, as JSON), its name and topic where somebody
 -- has told what the chain's hash stands for, and from which length to which somebody was a member
@@ -88,13 +133,14 @@ CREATE TABLE group_acts (
 CREATE INDEX group_acts_open ON group_acts (seq) WHERE state = 0;
 
 -- group_keys.py: the Megolm session that this device encrypts with in each group; which devices have which of them, from
--- which index on; and every session that can be read here, with the signed statement of whose it is
+-- which index on; and every session that can be read here, with the signed statement of whose it is; earlier: who has
+-- invited us gave it, and verified: whether the statement was checked
 CREATE TABLE group_outbound (
     group_id TEXT PRIMARY KEY,
     session BLOB NOT NULL,
     pickle TEXT NOT NULL,
     made_at INTEGER NOT NULL,
-    length INTEGER NOT NULL
+    messages INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE group_shared (
     session BLOB NOT NULL,
@@ -111,9 +157,10 @@ CREATE TABLE group_sessions (
     first_index INTEGER NOT NULL,
     pickle TEXT NOT NULL,
     proof BLOB NOT NULL,
+    earlier INTEGER NOT NULL,
     verified INTEGER NOT NULL,
     at INTEGER NOT NULL,
-    PRIMARY KEY (group_id, session)
+    PRIMARY KEY (group_id, session, earlier)
 ) WITHOUT ROWID;
 
 -- group_bodies.py: group messages as they came, for a month: those that wait for a key or for statements (waits: why),

@@ -1,0 +1,343 @@
+"""Following the groups' chains: nothing of a group is believed but statements that follow on those that are known, each
+signed by the device of somebody who may do that. What else a server shows is an alarm with a name.
+
+    group-forged     a statement that nobody who may has signed
+    group-replayed   an old statement once more, in the place of a new one
+    group-withheld   a member knows statements that the server does not hand out
+    group-forked     a member was shown another statement in the same place
+    group-outsider   (`group_receiving`) a message of, or for, somebody who is no member
+
+It knows no message and no session key: who listens is told what was taken in, and when a chain has been followed to
+its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastchat.errors import FastChatError, GroupInvalid, NotAllowed, SignatureInvalid, UnknownGroup
+from fastchat.identity import groups as chains
+from fastchat.identity.groups import (
+    Create,
+    Delete,
+    GroupState,
+    Invite,
+    Join,
+    Leave,
+    Remove,
+    Retitle,
+    SetRole,
+    Statement,
+)
+from fastchat.protocols.wire import (
+    GroupLogAnswer,
+    GroupLogRequest,
+    GroupNews,
+    GroupsAnswer,
+    GroupsRequest,
+    Signed,
+)
+from fastchat_client.events import GroupChanged, GroupInvited, iso
+from fastchat_client.groups import conversation_of
+from fastchat_client.parts import GroupSync, Live, Parts
+
+MOST_ASKED = 3
+"""How often the keys of a statement's actor are asked for on one connection."""
+MOST_REQUESTS = 6
+"""For chains, unanswered at once."""
+ASK_AGAIN = 30.0
+"""Seconds after an answer that was no use."""
+MOST_IN_VAIN = 3
+"""How often the server may say that a chain has changed without showing what."""
+
+Applied = Callable[[GroupState | None, GroupState, Statement, Signed], None]
+"""Told of each statement that was taken in: what the group was before, what it is now, and the statement."""
+
+
+class GroupFollower:
+    """`applied` and `followed` are told of statements, and of groups whose chain is known to its end."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.applied: list[Applied] = []
+        self.followed: list[Callable[[str], None]] = []
+
+    # --- asking ------------------------------------------------------------------------------------------------------
+
+    def begin(self, live: Live) -> None:
+        """After every login: which groups are there, and how long are their chains?"""
+        live.groups_request = self._parts.say(GroupsRequest)
+
+    def groups_answer(self, live: Live, answer: GroupsAnswer) -> None:
+        if answer.re != live.groups_request:
+            return
+        live.groups_request, live.groups_listed = 0, True
+        named = {entry.group: entry.length for entry in answer.groups}
+        for group in {**named, **dict.fromkeys(self._parts.groups.all, 0)}:
+            self.want(live, group, named.get(group, 0))
+
+    def want(self, live: Live, group: str, target: int = 0) -> None:
+        """Follow the chain of `group` at least up to `target` statements. May be said over and over."""
+        sync = live.groups.setdefault(group, GroupSync())
+        sync.target = max(sync.target, target)
+        if not sync.pending and 0 < sync.target <= self._parts.groups.length(group):
+            self._end(live, group, sync)
+        else:
+            sync.is_current = False
+            self._ask(live, group, sync)
+
+    def look_again(self, live: Live, group: str) -> None:
+        """The server says that the chain is another one by now: ask, whatever is known here."""
+        sync = live.groups.setdefault(group, GroupSync())
+        sync.is_current = False
+        if sync.in_vain >= MOST_IN_VAIN:
+            self._parts.group_alarm(
+                group,
+                "group-withheld",
+                "the server says that this group has changed, again and again, and does not show how",
+                proof=True,
+                length=self._parts.groups.length(group),
+            )
+        if sync.in_vain:
+            sync.not_before = self._parts.clock() + min(ASK_AGAIN, 2.0**sync.in_vain)
+        else:
+            self._ask(live, group, sync)
+
+    def went_through(self, group: str) -> None:
+        """The server has taken something that was encrypted by the chain as it is known here."""
+        live = self._parts.ready
+        if live is not None and group in live.groups:
+            live.groups[group].in_vain = 0
+
+    def is_current(self, group: str) -> bool:
+        """Whether the chain is known to its end, as far as this connection has told."""
+        live = self._parts.ready
+        return live is not None and group in live.groups and live.groups[group].is_current
+
+    def by_the_second(self, live: Live) -> None:
+        """Ask where there was no room for asking, where an answer was refused, or a hint was lost."""
+        now = self._parts.clock()
+        if not live.groups_listed and not live.groups_request and now >= live.groups_at:
+            self.begin(live)
+        for group, sync in live.groups.items():
+            if not sync.is_current and now >= sync.not_before:
+                self._ask(live, group, sync)
+
+    def _ask(self, live: Live, group: str, sync: GroupSync) -> None:
+        if sync.request or sync.pending or sync.is_broken or live.leaving:
+            return
+        if sum(bool(other.request) for other in live.groups.values()) < MOST_REQUESTS:
+            start = self._parts.groups.length(group)
+            sync.request = self._parts.say(lambda i: GroupLogRequest(i, group, start))
+
+    # --- what the server shows ---------------------------------------------------------------------------------------
+
+    def log_answer(self, live: Live, answer: GroupLogAnswer) -> None:
+        sync = live.groups.get(answer.group)
+        if sync is None or answer.re != sync.request:
+            return
+        sync.request = 0
+        known = self._parts.groups.length(answer.group)
+        if answer.start != known:
+            self._ask(live, answer.group, sync)  # news came in between
+            return
+        sync.in_vain = 0 if answer.statements else sync.in_vain + 1
+        sync.pending = list(answer.statements)
+        sync.has_more = bool(answer.statements) and answer.length > known + len(answer.statements)
+        self._take_pending(live, answer.group, sync)
+
+    def news(self, live: Live, news: GroupNews) -> None:
+        """A statement as it happens. A hint: what does not follow is asked for."""
+        sync = live.groups.setdefault(news.group, GroupSync())
+        known = self._parts.groups.length(news.group)
+        if sync.is_broken:
+            return
+        if news.position < known:
+            ours = self._parts.groups.statement(news.group, news.position)
+            if ours is None or ours.body != news.statement.body:
+                self._refuse(sync, news.group, news.statement, GroupInvalid("a statement stands where another one is"))
+        elif news.position == known and not sync.pending and not sync.request:
+            sync.pending = [news.statement]
+            sync.has_more = sync.target > known + 1
+            self._take_pending(live, news.group, sync)
+        else:
+            self.want(live, news.group, news.position + 1)
+
+    def refused(self, live: Live, request: int, problem: FastChatError) -> bool:
+        """Whether `request` was one for a chain or for the groups."""
+        not_before = self._parts.clock() + (ASK_AGAIN if problem.retry_after is None else problem.retry_after)
+        if request == live.groups_request:
+            live.groups_request, live.groups_at = 0, not_before
+            return True
+        for group, sync in live.groups.items():
+            if sync.request == request:
+                sync.request, sync.not_before = 0, not_before
+                if isinstance(problem, UnknownGroup):
+                    sync.in_vain += 1
+                    # Not ours to follow (any more): what is known here is all that there will be.
+                    self._end(live, group, sync)
+                return True
+        return False
+
+    def learned(self, live: Live) -> None:
+        """Somebody's keys are known now: statements may have waited for them."""
+        for group, sync in list(live.groups.items()):
+            if sync.pending:
+                self._take_pending(live, group, sync)
+
+    # --- taking statements in ----------------------------------------------------------------------------------------
+
+    def _take_pending(self, live: Live, group: str, sync: GroupSync) -> None:
+        while sync.pending:
+            signed = sync.pending[0]
+            try:
+                if not self._take(live, group, sync, signed):
+                    return
+            except (GroupInvalid, NotAllowed, SignatureInvalid) as error:
+                self._refuse(sync, group, signed, error)
+                return
+            sync.pending.pop(0)
+        if sync.has_more:
+            self._ask(live, group, sync)
+        else:
+            self._end(live, group, sync)
+
+    def _take(self, live: Live, group: str, sync: GroupSync, signed: Signed) -> bool:
+        """Take one statement in; False if its actor's keys are still to come."""
+        parts = self._parts
+        statement = chains.read(signed)
+        known = parts.groups.get(group)
+        if known is not None and not isinstance(statement, Create) and statement.position < known.state.length:
+            raise GroupInvalid("a statement is shown again in the place of a new one")
+        actor = parts.accounts.ever(statement.user, statement.device)
+        if actor is None:
+            asked = sync.asked_for.get(statement.user, 0)
+            if asked >= MOST_ASKED:
+                raise GroupInvalid(f"a statement is signed by a device that {statement.user} does not have")
+            if asked:
+                live.fetching.want_later(statement.user, parts.clock())
+            else:
+                live.fetching.want(statement.user)
+            sync.asked_for[statement.user] = asked + 1
+            return False
+        parts.groups.take(signed, actor.ed25519, group if known is not None else self._first(group, signed))
+        after = parts.groups.get(group)
+        assert after is not None
+        before = None if known is None else known.state
+        self._tell(before, after.state, statement, is_new=sync.is_current or before is not None)
+        for listener in self.applied:
+            listener(before, after.state, statement, signed)
+        return True
+
+    def _first(self, group: str, signed: Signed) -> str:
+        if chains.group_id(signed.body) != group:
+            raise GroupInvalid("a chain begins with another group's first statement")
+        return ""
+
+    def _refuse(self, sync: GroupSync, group: str, signed: Signed, error: FastChatError) -> None:
+        sync.is_broken, sync.pending = True, []
+        code = "group-forged"
+        try:
+            statement = chains.read(signed)
+            ours = self._parts.groups.statement(group, statement.position)
+            if ours is not None and ours.body == signed.body:
+                code = "group-replayed"
+        except GroupInvalid:
+            pass  # then it is no statement at all, which is what `error` says
+        self._parts.group_alarm(group, code, error.message, proof=True, statement=signed)
+
+    def _end(self, live: Live, group: str, sync: GroupSync) -> None:
+        """The chain is known as far as the server shows it."""
+        parts = self._parts
+        sync.is_current = True
+        sync.asked_for.clear()
+        length = parts.groups.length(group)
+        claims, sync.claims = sync.claims, {}
+        for claimed, (head, device) in claims.items():
+            if claimed > length and length:
+                self._withheld(group, claimed, device)
+            elif length:
+                self.claim(live, group, claimed, head, device)
+        sync.target = length
+        for listener in self.followed:
+            listener(group)
+
+    def _withheld(self, group: str, claimed: int, device: str) -> None:
+        if self._parts.groups.role(group, self._parts.me.user):
+            self._parts.group_alarm(
+                group,
+                "group-withheld",
+                f"a member knows {claimed} statements of this group, and the server shows "
+                f"{self._parts.groups.length(group)}: it keeps back who was added or removed",
+                proof=False,
+                device=device,
+            )
+
+    # --- what members say of it --------------------------------------------------------------------------------------
+
+    def claim(self, live: Live | None, group: str, length: int, head: bytes, device: str) -> bool:
+        """A member's device says that the chain has this head at `length`. False if that is not known here yet: then
+        it is asked for. Another head than ours is an alarm."""
+        parts = self._parts
+        if length <= parts.groups.length(group):
+            if parts.groups.head(group, length) != head:
+                parts.group_alarm(
+                    group,
+                    "group-forked",
+                    "a member was shown other statements of this group than we were",
+                    proof=False,
+                    device=device,
+                    length=length,
+                    theirs=head,
+                    ours=parts.groups.head(group, length),
+                )
+            return True
+        if live is not None:
+            sync = live.groups.setdefault(group, GroupSync())
+            if length not in sync.claims:
+                sync.claims[length] = (head, device)
+                self.want(live, group, length)
+        return False
+
+    # --- telling -----------------------------------------------------------------------------------------------------
+
+    def _tell(self, before: GroupState | None, after: GroupState, statement: Statement, *, is_new: bool) -> None:
+        parts, me = self._parts, self._parts.me.user
+        conversation, at = conversation_of(after.group), iso(statement.at)
+        if isinstance(statement, Invite) and statement.who == me:
+            known = parts.groups.get(after.group)
+            title = None if known is None else known.title
+            parts.tell(
+                GroupInvited(
+                    conversation,
+                    "" if title is None else title.name,
+                    "" if title is None else title.topic,
+                    statement.user,
+                    len(after.members),
+                    statement.history,
+                )
+            )
+        elif is_new and before is not None:
+            # Of what was before one was in it, nobody needs to be told.
+            kind, text = _kind(statement)
+            parts.tell(GroupChanged(conversation, kind, statement.user, chains.subject(statement), text, at))
+
+
+def _kind(statement: Statement) -> tuple[str, str]:
+    match statement:
+        case Create():
+            return "created", ""
+        case Invite():
+            return "invited", str(statement.history)
+        case Join():
+            return "joined", ""
+        case Leave():
+            return "left", ""
+        case Remove():
+            return "removed", ""
+        case SetRole():
+            return "role", statement.role
+        case Retitle():
+            return "title", ""
+        case Delete():
+            return "deleted", ""

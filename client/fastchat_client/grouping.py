@@ -1,0 +1,73 @@
+"""The groups' side of the client's heart, as one: following chains, writing, reading, acting."""
+
+from __future__ import annotations
+
+from fastchat.errors import FastChatError
+from fastchat.protocols.wire import GroupDone, GroupLogAnswer, GroupNews, GroupsAnswer, ServerMessage
+from fastchat_client.content import GroupKeyRequest, encode_content
+from fastchat_client.group_acting import GroupActing
+from fastchat_client.group_following import GroupFollower
+from fastchat_client.group_receiving import GroupReceiver
+from fastchat_client.group_sending import GroupSender
+from fastchat_client.parts import Live, Parts
+from fastchat_client.understanding import Understanding
+
+ASK_FOR_KEYS_EVERY = 5.0
+"""Seconds between two looks at what waits for a key: long enough for one that is only a moment late."""
+
+
+class GroupSide:
+    def __init__(self, parts: Parts, understanding: Understanding) -> None:
+        self._parts = parts
+        self.follower = GroupFollower(parts)
+        self.sender = GroupSender(parts, self.follower)
+        self.receiver = GroupReceiver(parts, self.follower, understanding)
+        self.acting = GroupActing(parts, self.follower)
+        parts.whisper_to_group = self.sender.whisper
+
+    def begin(self, live: Live) -> None:
+        """After every login."""
+        self.follower.begin(live)
+        self.receiver.want_accounts()
+
+    def pump(self, live: Live) -> None:
+        self.acting.pump(live)
+
+    def heard(self, live: Live, message: ServerMessage) -> bool:
+        """Whether `message` is about groups; then it has been seen to."""
+        match message:
+            case GroupsAnswer():
+                self.follower.groups_answer(live, message)
+            case GroupLogAnswer():
+                self.follower.log_answer(live, message)
+            case GroupNews():
+                self.follower.news(live, message)
+            case GroupDone():
+                self.acting.answered(live, message)
+            case _:
+                return False
+        return True
+
+    def refused(self, live: Live, request: int, problem: FastChatError) -> bool:
+        """Whether `request` was one about groups (messages are `sending`'s)."""
+        return self.follower.refused(live, request, problem) or self.acting.refused(live, request, problem)
+
+    def learned(self, live: Live) -> None:
+        """Somebody's keys are known now."""
+        self.follower.learned(live)
+        for group in self._parts.group_bodies.groups:
+            self.receiver.release(group)
+
+    def by_the_second(self, live: Live) -> None:
+        self.follower.by_the_second(live)
+        now = self._parts.clock()
+        if now - live.keys_asked_at >= ASK_FOR_KEYS_EVERY:
+            live.keys_asked_at = now
+            self._ask_for_keys()
+
+    def _ask_for_keys(self) -> None:
+        parts = self._parts
+        for group, session, user, device in parts.group_bodies.to_ask(parts.now()):
+            account = parts.accounts.get(user)
+            if account is not None and device in account.devices and parts.groups.role(group, user):
+                parts.outbox.compose(user, device, encode_content(GroupKeyRequest(group, session)), parts.now())

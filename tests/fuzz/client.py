@@ -134,7 +134,7 @@ class World:
             message = msgspec.structs.replace(message, k=live.last_k + 1)
         if isinstance(message, wire.LogAnswer):
             message = msgspec.structs.replace(message, start=self.alice.core._parts.witness.size)
-        ids = [asked.id for asked in self.asked if not isinstance(asked, wire.Received)]
+        ids = [asked.id for asked in self.asked if hasattr(asked, "id")]
         if isinstance(getattr(message, "re", None), int) and ids:
             message = msgspec.structs.replace(message, re=ids[-1 - message.re % min(4, len(ids))])
         fitting: ServerMessage = message

@@ -1,8 +1,9 @@
 """Target `session`: the session machine on real shells, over the real rules, for strangers who may say anything.
 
 Beside them alice and bob talk, who must not notice: what bob hears of alice is what she sent, once and in order, and
-the other way round. Each request has one answer, or the connection ends and says why; nobody hears what only a login
-gives without one whose signature is good; and when all are gone, nothing of them is left.
+the other way round. They are in a group that mallory runs, in which the strangers may act and talk. Each request has
+one answer, or the connection ends and says why; nobody hears what only a login gives without one whose signature is
+good; and when all are gone, nothing of them is left.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ from msgspec import Raw
 
 from fastchat.delivery.outgoing import LANES
 from fastchat.errors import Busy
+from fastchat.groups import state_of
+from fastchat.identity.groups import Create, group_id, read
 from fastchat.protocols import wire
 from fastchat.protocols.session import PENDING_REQUESTS
+from tests.fuzz.cast import acts, added, device, group, people
 from tests.fuzz.mangling import edits, line_of, pieces, said
 from tests.fuzz.messages import Values, codes
 from tests.fuzz.strangers import Stranger
 from tests.fuzz.watching import Target, clean_log
 from tests.support.calling import Peer, Place
 from tests.support.delivery import now
-from tests.support.people import OwnDevice, Person
 from tests.support.rules import INVITE
 
 STRANGERS = 3
@@ -37,25 +40,6 @@ SMALL = {
     "sends_burst": 12,
     "write_queue_bytes": 4096,
 }
-
-
-@cache
-def people() -> dict[str, tuple[Person, wire.Register]]:
-    """Everybody, with the request that registers them; dave has not sent his yet."""
-    return {
-        name: (person, person.register(INVITE))
-        for name, person in ((name, Person(name)) for name in ("alice", "bob", "mallory", "dave"))
-    }
-
-
-@cache
-def _added() -> tuple[OwnDevice, wire.AddDevice]:
-    """Mallory's second device."""
-    return Person("mallory").add_device("second")
-
-
-def device(name: str) -> OwnDevice:
-    return _added()[0] if name == "second" else people()[name][0].device
 
 
 class Pair:
@@ -107,7 +91,7 @@ class Pair:
             case wire.Error() if message.code in (Busy.code, "rate-limited"):
                 assert isinstance(message.re, int)
                 self._refused[name].add(self._unanswered[name].pop(message.re))
-            case wire.Ready() | wire.Welcome() | wire.Pong():
+            case wire.Ready() | wire.Welcome() | wire.Pong() | wire.GroupNews() | wire.Whispered():
                 pass
             case _:
                 raise AssertionError(f"{name} hears {message}")
@@ -145,6 +129,9 @@ class World:
         self.place = Place(Path("home that is not there"), **limits)
         for name in ("alice", "bob", "mallory"):
             now(self.place.accounts.register(people()[name][1]))
+        for statement in group().statements:
+            actor = now(self.place.memory.device(read(statement).device))
+            now(self.place.groups.act(actor, group().group, statement))
         self.place.delivery.start()
         self.pair = Pair(self.place)
         self.strangers: list[Stranger | None] = [None] * STRANGERS
@@ -201,9 +188,20 @@ class World:
             case ("scram", str(name)):
                 return wire.encode(stranger.scram(name))
             case ("add", int(i)):
-                return wire.encode(wire.AddDevice(i, 2, _added()[1].link, _added()[1].keys))
+                return wire.encode(wire.AddDevice(i, 2, added()[1].link, added()[1].keys))
             case ("received", int(less)):
                 return wire.encode(wire.Received(max(0, stranger.last_k - less)))
+            case ("act", int(i), str(what)):
+                signed = acts()[what]
+                said = read(signed)
+                about = group_id(signed.body) if isinstance(said, Create) else said.group
+                return wire.encode(wire.GroupAct(i, about, signed))
+            case ("to all", int(i), int(n), int(grown), [*names]):
+                length = group().state.length + grown
+                named = tuple(device(name).id for name in names)
+                return wire.encode(wire.GroupSend(i, n, group().group, length, Raw(b'"Ag=="'), named))
+            case ("whisper",):
+                return wire.encode(wire.GroupWhisper(group().group, Raw(b'"Ag=="')))
             case ("to", int(i), int(n), [*names]):
                 return wire.encode(
                     wire.Send(i, n, tuple(wire.Recipient(device(name).id, Raw(b'"AQID"')) for name in names))
@@ -228,6 +226,8 @@ class World:
         if session._outgoing is not None:
             assert session._outgoing.unaccepted <= limits.unaccepted
             assert len(session._outgoing._lanes) <= LANES
+        if session._traffic is not None:
+            assert len(session._traffic.groups._refused) <= limits.groups_per_user
         if session._inbox is not None:
             inbox = session._inbox
             assert len(inbox._handed) <= limits.window_messages
@@ -259,6 +259,10 @@ class World:
         assert not place.delivery.writer._queue
         assert place.delivery.writer._queued == 0
         assert not place.delivery.remover._queue
+        assert not place.groups._loadings
+        assert not place.groups._locks
+        for name, circle in place.groups._circles.items():
+            assert circle.is_doubtful or circle.state == state_of(now(place.memory.group(name)))
         everybody = [*(peer.session for peer in self.pair.peers.values()), *(one.session for one in self.gone)]
         assert sorted(map(id, place.endings)) == sorted(map(id, everybody))
         for session in everybody:
@@ -290,7 +294,9 @@ def _vocabulary() -> Values:
         {
             wire.DeviceId: [one.id for one in devices],
             wire.Name: [*everybody, "nobody"],
-            wire.Signed: [*links, _added()[1].link, *statements],
+            wire.Signed: [*links, added()[1].link, *statements, *acts().values()],
+            wire.GroupId: [group().group, group_id(acts()["create"].body)],
+            (wire.GroupSend, "length"): [group().state.length],
             wire.DeviceKeys: keys,
             wire.ScramVerifier: [request.verifier for request in requests],
             wire.Register: requests,
@@ -310,6 +316,15 @@ def _inputs() -> st.SearchStrategy[tuple[bool, list[tuple[Any, ...]]]]:
         st.tuples(st.just("scram"), st.sampled_from(("mallory", "alice", "nobody"))),
         st.tuples(st.just("add"), st.integers(0, 9)),
         st.tuples(st.just("received"), st.integers(-1, 2)),
+        st.tuples(st.just("act"), st.integers(0, 99), st.sampled_from(sorted(acts()))),
+        st.just(("whisper",)),
+        st.tuples(
+            st.just("to all"),
+            st.integers(0, 99),
+            st.integers(1, 20),
+            st.sampled_from((0, 0, 1)),
+            st.just([]) | st.lists(st.sampled_from(("bob", "alice", "mallory", "second", "dave")), max_size=3),
+        ),
         st.tuples(
             st.just("to"),
             st.integers(0, 99),

@@ -35,6 +35,11 @@ ANSWERS: dict[type, type] = {
     wire.Send: wire.Accepted,
     wire.LogRequest: wire.LogAnswer,
     wire.Ping: wire.Pong,
+    wire.Revoke: wire.Revoked,
+    wire.GroupAct: wire.GroupDone,
+    wire.GroupsRequest: wire.GroupsAnswer,
+    wire.GroupLogRequest: wire.GroupLogAnswer,
+    wire.GroupSend: wire.Accepted,
 }
 BEFORE_LOGIN = (wire.Welcome, wire.Registered, wire.ScramAnswer, wire.Added, wire.Error)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from msgspec import UNSET
 
@@ -32,6 +33,7 @@ from fastchat.protocols.wire import (
     Published,
     Ready,
     Received,
+    Revoked,
     ServerMessage,
     Whispered,
     exception_from,
@@ -44,6 +46,7 @@ from fastchat_client.group_acting import Act, compose_act, compose_create
 from fastchat_client.grouping import GroupSide
 from fastchat_client.parts import AskedToLeave, Live, Parts
 from fastchat_client.receiving import Receiver
+from fastchat_client.revoking import Revoker
 from fastchat_client.sending import Sender
 from fastchat_client.speaking import check_text, compose_text
 from fastchat_client.understanding import Understanding
@@ -57,6 +60,9 @@ LEAVE_PATIENCE = 10.0
 """Seconds for which answers are waited for from a service that stops: longer than it takes for that."""
 LOGIN_PATIENCE = 20.0
 """Seconds from the open connection to `ready`."""
+
+
+Name = TypeVar("Name")
 
 
 class Core:
@@ -93,6 +99,7 @@ class Core:
         self._receiver = Receiver(self._parts, understanding, self._groups.receiver, self._groups.sender)
         self._follower = Follower(self._parts, self._sender, self._receiver, self._groups)
         self._upkeep = Upkeep(self._parts, self._receiver, self._follower)
+        self._revoker = Revoker(self._parts)
         self._whispers = Whispers(self._parts, understanding, self._groups.receiver.whispered)
 
     # --- the connection's side ---------------------------------------------------------------------------------------
@@ -167,6 +174,7 @@ class Core:
                 return
             if live.leaving is None:
                 self._upkeep.by_the_second(live)
+                self._revoker.pump(live)
                 self._groups.by_the_second(live)
                 self._whispers.by_the_second(live)
                 self._pump()
@@ -193,16 +201,16 @@ class Core:
         check_text(to, text)
         return self.compose(lambda vault, at: compose_text(vault, to, text, at, reply))
 
-    def compose(self, composed: Callable[[Vault, int], str]) -> str:
-        """Let one of `speaking`'s functions put something into the vault, all of it or nothing; the id of what goes
-        out. Works offline. Raises what that raises."""
+    def compose(self, composed: Callable[[Vault, int], Name]) -> Name:
+        """Let one of `speaking`'s or `group_acting`'s functions put something into the vault, all of it or nothing; the
+        id of what goes out. Works offline. Raises what that raises."""
         self._commit()
-        message_id = composed(self.vault, self._parts.now())
+        name = composed(self.vault, self._parts.now())
         with self._turn():
             self._pick_up()
             self._pump()
         self._commit()
-        return message_id
+        return name
 
     def set_presence(self, on: bool) -> None:
         """Whether others are told that this person is there, and this person that others are."""
@@ -240,21 +248,12 @@ class Core:
 
     def group_create(self, name: str, topic: str = "") -> tuple[int, str]:
         """Note a new group; the act's number, and its conversation. Works offline. Raises `RequestError`."""
-        with self._turn():
-            created = compose_create(self.vault, name, topic, self._parts.now())
-            self._parts.groups.read_again(created[1][1:])
-            self._pump()
-        self._commit()
-        return created
+        return self.compose(lambda vault, at: compose_create(vault, name, topic, at))
 
     def group_act(self, conversation: str, act: Act) -> int:
         """Note what is to be done to a group; the act's number, which `ActDone` or `ActFailed` name. Works offline.
         Raises `RequestError`."""
-        with self._turn():
-            number = compose_act(self.vault, conversation, act, self._parts.now())
-            self._pump()
-        self._commit()
-        return number
+        return self.compose(lambda vault, at: compose_act(vault, conversation, act, at))
 
     def accept_root(self, user: str) -> bool:
         """Believe the other RSA key that the server names for `user`; False if it names no other. What was held is read
@@ -316,12 +315,15 @@ class Core:
                 self._refused(live, message)
             case Whispered():
                 self._whispers.heard(live, message)
+            case Revoked():
+                self._revoker.answered(live, message.re)
             case Pong():
                 pass  # that it was heard is all
             case _ if self._groups.heard(live, message):
                 pass
             case _:
                 self._parts.close(ProtocolError("the network says what only belongs before the login"))
+        self._revoker.pump(live)
         if self._parts.prekeeper.is_low:
             self._upkeep.publish(live)
 
@@ -353,7 +355,7 @@ class Core:
             live.publish_request = 0
             if problem.retry_after is None:
                 self._parts.tell(Notice(problem.code, f"the network refuses this device's keys: {problem.message}"))
-        elif not self._groups.refused(live, request, problem):
+        elif not (self._revoker.refused(live, request, problem) or self._groups.refused(live, request, problem)):
             self._sender.refused(request, error)
 
     def _pump(self) -> None:

@@ -159,10 +159,6 @@ class Groups:
         if known is not None:
             self._keep(Known(known.state, known.title, code))
 
-    def read_again(self, group: str) -> None:
-        """Another one of these has written about it."""
-        self._cache.pop(group, None)
-
     def forget(self, group: str) -> None:
         """A group that never came to be."""
         self._cache.pop(group, None)

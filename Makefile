@@ -30,7 +30,7 @@ run: $(RUNTIME)
 	@exec $(BIN)/twistd --pidfile= -ny fastchat.tac
 
 test: $(DEVELOPMENT)
-	$(BIN)/trial --force-gc --random=0 tests
+	@$(BIN)/python -m tests $(if $(SEED),--seed $(SEED))
 
 CHAOS_SECONDS ?= 600
 

@@ -109,7 +109,7 @@ class Refused(SceneTest):
     def test_what_reached_no_device_of_the_addressee_has_failed(self) -> None:
         alice, bob = self.scene.person("alice"), self.scene.person("bob")
         mine, phone = self.scene.further_device(alice), self.scene.further_device(bob)
-        self.scene.pass_time(86_500)
+        self.scene.pass_time(86_500, step=20)
         alice.says("bob", "to all")
         self.scene.settle()
         self.assertEqual([item.text for item in mine.vault.history("bob")], ["to all"])

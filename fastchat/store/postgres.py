@@ -258,23 +258,27 @@ class PostgresStore(PostgresGroups):
         if not batch:
             return []
         distinct, numbers = bodies(batch)
-        recipients, senders, *_ = zip(*batch, strict=True)
-        sizes = [len(mail.body) for mail in batch]
         _, users, devices, ns, times, contents, _ = zip(*distinct, strict=True)
         lengths = [len(content) for content in contents]
+        by_body = text_array(users), array(lengths)
+        recipients = [mail.recipient for mail in batch]
+        sizes, by_recipient = lengths, by_body
+        if distinct is not batch:
+            sizes = [len(mail.body) for mail in batch]
+            by_recipient = text_array([mail.user for mail in batch]), array(sizes)
         most = max(Counter(recipients).values())
         share_messages, share_bytes = self._limits.share_of_mailbox
         parameters = {
             "recipients": array(recipients),
             "numbers": array([number + 1 for number in numbers]),
-            "senders": text_array(senders),
-            "sizes": array(sizes),
-            "users": text_array(users),
+            "senders": by_recipient[0],
+            "sizes": by_recipient[1],
+            "users": by_body[0],
             "devices": array(devices),
             "ns": array(ns),
             "times": array(times),
             "starts": array(accumulate(lengths[:-1], initial=1)),
-            "lengths": array(lengths),
+            "lengths": by_body[1],
             "bodies": Octets(b"".join(contents)),
             "more_messages": most,
             "more_bytes": min(most * max(sizes), sum(sizes)),

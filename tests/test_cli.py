@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,12 +23,13 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from fastchat.identity.invite import Invite
 from fastchat.identity.root import RootKey
-from fastchat_client import messenger
+from fastchat_client import messenger, once
 from fastchat_client.cli import run_cli
 from fastchat_client.history import Arrived, add_received
-from fastchat_client.outbox import compose_text
 from fastchat_client.password import Cost
 from fastchat_client.profile import Profile
+from fastchat_client.running import Running
+from fastchat_client.speaking import compose_text
 from fastchat_client.vault import Vault
 from tests.support.keys import root_key
 from tests.support.running import RunningNetwork, until
@@ -353,6 +355,20 @@ class NetworkTests(TestCase):
             self.assertIn(f"Welcome, {user}", out)
         return network
 
+    async def joined(self, *users: str) -> RunningNetwork:
+        """As `join` leaves it, without the seconds that its processes, new RSA keys and dear passwords take: for what
+        comes after it."""
+        network = await RunningNetwork.start(self)
+        for number, user in enumerate(users):
+            profile = Profile.create(self.folder / user, messenger.new_facts(user, network.invite, CHEAP))
+            with profile.locked():
+                vault, _ = messenger.prepare(profile, "correct horse", network.invite, None, partial(root_key, number))
+                try:
+                    self.assertEqual(await once.join(Running(reactor), profile, vault, None), 0)
+                finally:
+                    vault.close()
+        return network
+
     async def test_join_send_listen(self) -> None:
         network = await self.join("alice", "bob")
         for text in ("one", "two", "three"):
@@ -369,7 +385,7 @@ class NetworkTests(TestCase):
         await network.no_sessions()
 
     async def test_refusals(self) -> None:
-        network = await self.join("alice")
+        network = await self.joined("alice")
         code, out, err = await self.run_command("other", "join", network.running.link, "--as", "alice")
         self.assertEqual((code, out, err.count("\n")), (1, "", 1), err)
         self.assertIn("taken", err)
@@ -411,7 +427,7 @@ class NetworkTests(TestCase):
             self.assertIn("bob: to both", out)
 
     async def test_send_waits_gives_up_and_is_sent_later(self) -> None:
-        network = await self.join("alice", "bob")
+        network = await self.joined("alice", "bob")
         await network.service.stopService()
         network.service.stopService = lambda: None  # type: ignore[assignment, return-value]
         code, _, err = await self.run_command("alice", "send", "bob", "later", "--timeout", "0.2")
@@ -425,7 +441,7 @@ class NetworkTests(TestCase):
         self.assertEqual(out.count("waiting"), 2)
 
     async def test_send_through_the_process_that_is_connected(self) -> None:
-        await self.join("alice", "bob")
+        await self.joined("alice", "bob")
         listening = self.start("alice", "listen", "--json")
         bob = self.start("bob", "listen", "--json", "--count", "1")
         # Whoever comes first holds the lock.
@@ -438,7 +454,7 @@ class NetworkTests(TestCase):
         self.assertEqual(await listening.ended, 143)
 
     async def test_what_keeps_a_message_from_being_sent_is_said_whoever_would_send_it(self) -> None:
-        await self.join("alice")
+        await self.joined("alice")
         profile = Profile.load(self.folder / "alice")
         vault = messenger.unlock(profile, "correct horse")
         self.addCleanup(vault.close)
@@ -455,7 +471,7 @@ class NetworkTests(TestCase):
             self.assertEqual((code, err.count("key log")), (1, 1), err)
 
     async def test_a_plain_chat_on_pipes(self) -> None:
-        await self.join("alice", "bob")
+        await self.joined("alice", "bob")
         alice = self.start("alice", "chat", "bob")
         alice.write("hello from a pipe\n/nonsense\n")
         await alice.until("there is no command /nonsense")
@@ -469,7 +485,7 @@ class NetworkTests(TestCase):
         self.assertIn(b"alice: hello from a pipe", bob.out)
 
     async def test_the_chat_on_a_terminal(self) -> None:
-        await self.join("alice", "bob")
+        await self.joined("alice", "bob")
         alice = self.start("alice", "chat", "bob", tty=True)
         await alice.until("bob")
         bob = self.start("bob", "chat", "alice", tty=True)

@@ -33,8 +33,8 @@ ON_THE_WAY = 6
 @cache
 def _empty() -> bytes:
     """A vault in which nothing is written; making one anew takes a hundred times as long as copying it."""
-    connection = sqlite3.connect(":memory:")
-    connection.executescript(vaults._SCHEMA.read_text(encoding="utf-8"))
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    vaults._upgrade(connection)
     return connection.serialize()
 
 

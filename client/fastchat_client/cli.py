@@ -16,7 +16,7 @@ from sqlcipher3 import dbapi2 as sqlcipher  # type: ignore[import-untyped]
 from fastchat.errors import Busy, ConfigError, FastChatError, LoginFailed, RequestError, TrustError, Unreachable
 from fastchat.identity.invite import Invite, host_and_port
 from fastchat.identity.names import check_name
-from fastchat_client import once
+from fastchat_client import cli_devices, once
 from fastchat_client.cli_messages import history, listen, send
 from fastchat_client.cli_options import USER, shared, typed_as
 from fastchat_client.cli_people import accept, contacts, whoami
@@ -120,7 +120,7 @@ def chat(who: str | None, plain: bool, profile_dir: Path | None, password_file: 
         return run(lambda running: talk(running, opened.profile, opened.vault, who), on_asyncio=not plain)
 
 
-for _command in (send, listen, history, whoami, contacts, accept):
+for _command in (send, listen, history, whoami, contacts, accept, *cli_devices.COMMANDS):
     cli.add_command(_command)
 
 

@@ -19,6 +19,7 @@ import msgspec
 from fastchat.errors import (
     Busy,
     ChainInvalid,
+    DeviceRevoked,
     DeviceTaken,
     FastChatError,
     LoginFailed,
@@ -241,6 +242,13 @@ class Entrance:
         if self.step is Step.LOGGING_IN and self.stage is Stage.UNSURE and isinstance(error, LoginFailed):
             self._vault.put("registration", Stage.PENDING)
             return NameTaken()
+        if self.step is Step.LOGGING_IN and self.stage is Stage.DONE and isinstance(error, LoginFailed):
+            account = self._accounts.get(self._user)
+            if account is not None and self._vault.text("device") in account.revoked:
+                return DeviceRevoked()
+            return LoginFailed(
+                "the network does not let this device in. If another device of yours has revoked it, that is for good"
+            )
         if self.step is Step.ADDING and isinstance(error, ChainInvalid):
             return Busy("another device was added at the same time", retry_after=0.0)
         return error

@@ -188,7 +188,7 @@ class GroupChanged(msgspec.Struct, frozen=True, tag_field="event", tag="group"):
 
 
 class GroupInvited(msgspec.Struct, frozen=True, tag_field="event", tag="invited", rename={"sender": "from"}):
-    """`sender` has invited this account to a group; `name` is "" until it has been told. `history`: days of earlier
+    """`sender` has invited this account to a group. `name` is "" until it has been told; then this comes again. `history`: days of earlier
     messages that it is offered."""
 
     conversation: str
@@ -264,6 +264,15 @@ class LogAlarm(msgspec.Struct, frozen=True, tag_field="event", tag="log-alarm"):
     proof: bool = True
 
 
+class Revocation(msgspec.Struct, frozen=True, tag_field="event", tag="revocation"):
+    """What became of revoking `device`, another one of this account: it is out of it for good; or, with a `code`, it is
+    not, and why."""
+
+    device: str
+    code: str = ""
+    reason: str = ""
+
+
 class Notice(msgspec.Struct, frozen=True, tag_field="event", tag="notice"):
     """Something that a person should know, with a stable code; nothing needs to be done by the program."""
 
@@ -296,6 +305,7 @@ Event = (
     | MessageState
     | RootChanged
     | LogAlarm
+    | Revocation
     | Notice
 )
 

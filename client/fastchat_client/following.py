@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from fastchat.errors import ChainInvalid, ProtocolError, RequestError, RootChanged, SignatureInvalid, UnknownUser
+from fastchat.errors import (
+    ChainInvalid,
+    DeviceRevoked,
+    ProtocolError,
+    RequestError,
+    RootChanged,
+    SignatureInvalid,
+    UnknownUser,
+)
 from fastchat.identity.keylog import LEAF_SIZE
 from fastchat.identity.links import replay
 from fastchat.protocols.wire import AccountKeys, KeysAnswer, LogAnswer, LogRequest, Ready
@@ -66,6 +74,8 @@ class Follower:
         for user in parts.accounts.named(names):
             if parts.witness.coverage(user, parts.accounts.links(user)) is not Coverage.COVERED:
                 parts.accounts.mark_user_stale(user)
+                if user == parts.me.user:
+                    live.fetching.want(user)
         is_end = len(answer.leaves) < LEAF_SIZE
         if is_end:
             # What they had seen was in the log before it was asked for.
@@ -152,6 +162,12 @@ class Follower:
         account = parts.accounts.get(user)
         assert account is not None
         live.behind.pop(user, None)
+        if user == parts.me.user and parts.me.device in account.revoked:
+            parts.tell(events.Notice(DeviceRevoked.code, DeviceRevoked().message))
+            parts.close(DeviceRevoked())
+            return
+        for device in account.revoked:
+            parts.inbox.asks_no_more(device)
         keys = {one.device: one.key for one in fresh}
         asking = live.asking.pop(user, set()) if claim else set()
         for device, identity in account.devices.items():

@@ -130,6 +130,10 @@ class Inbox:
     def came_again(self, device: str, n: int) -> None:
         self._vault.execute("DELETE FROM retries WHERE device = ? AND n = ?", (device, n))
 
+    def asks_no_more(self, device: str) -> None:
+        """Nothing can be asked of this device any more."""
+        self._vault.execute("DELETE FROM retries WHERE device = ?", (device,))
+
     def purge(self, now: int) -> None:
         """Forget what will not be asked for any more; a sender keeps it no longer either."""
         self._vault.execute("DELETE FROM retries WHERE came_at < ?", (now - ASK_WITHIN,))

@@ -134,6 +134,11 @@ class Messenger:
         self.core.accept_root(user)
         self._connection.flush()
 
+    def revoke_device(self, root: RootKey, device: str) -> None:
+        """Take another device out of this account; a `Revocation` event says what became of it."""
+        self.core.revoke_device(root, device)
+        self._connection.flush()
+
     def reconnect(self) -> None:
         """Try the network now, if it is not connected."""
         self._connection.hurry()

@@ -18,11 +18,12 @@ from fastchat_client.vault import Vault
 
 
 class Opened:
-    """A profile and its vault, which is closed at the end."""
+    """A profile and its vault, which is closed at the end; and the password, which opens identity.pem, too."""
 
-    def __init__(self, profile: Profile, vault: Vault) -> None:
+    def __init__(self, profile: Profile, vault: Vault, password: str) -> None:
         self.profile = profile
         self.vault = vault
+        self.password = password
 
     def __enter__(self) -> Opened:
         return self
@@ -36,14 +37,15 @@ def open_profile(directory: Path | None, password_file: Path | None) -> Opened:
     profile = Profile.load(directory) if directory else choose_profile()
     if not profile.vault_path.exists():
         raise NoProfile(f"{profile.directory} was never finished; type the join command again")
+    password = read_password(password_file, profile.facts.user)
     try:
-        vault = unlock(profile, read_password(password_file, profile.facts.user))
+        vault = unlock(profile, password)
     except LoginFailed:
         raise LoginFailed(f"this is not the password of {profile.facts.user}; nothing was changed") from None
     if not vault.whoami().user:
         vault.close()
         raise NoProfile(f"{profile.directory} was never finished; type the join command again")
-    return Opened(profile, vault)
+    return Opened(profile, vault, password)
 
 
 def choose_profile() -> Profile:

@@ -11,6 +11,7 @@ from random import Random
 from fastchat.errors import (
     Busy,
     CertificateMismatch,
+    DeviceRevoked,
     FastChatError,
     LimitError,
     Replaced,
@@ -39,7 +40,7 @@ def is_final(problem: FastChatError) -> bool:
     checked before anything is said, and who stands in between today may be gone tomorrow."""
     if isinstance(problem, CertificateMismatch):
         return False
-    return isinstance(problem, RequestError | Replaced | TrustError | UnsupportedVersion)
+    return isinstance(problem, RequestError | Replaced | DeviceRevoked | TrustError | UnsupportedVersion)
 
 
 def longest_wait(tries: int) -> float:

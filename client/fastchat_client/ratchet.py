@@ -259,16 +259,22 @@ def open_envelope(seal_privates: Mapping[int, SealPrivate], me: DeviceIdentity, 
         raise Unreadable(Reason.BAD_ENVELOPE) from None
 
 
-def decrypt(account: DeviceAccount, opened: Opened, sessions: Iterable[OlmSession]) -> Decrypted:
+def decrypt(
+    account: DeviceAccount, opened: Opened, sessions: Iterable[OlmSession], may_begin: bool = True
+) -> Decrypted:
     """The plaintext of `opened`, without its padding. `sessions`: those with the sender, the most recently used first;
-    sessions with other devices are passed over. A prekey message goes to the session that it began, or begins one.
+    sessions with other devices are passed over. A prekey message goes to the session that it began, or begins one, if
+    it `may_begin` one.
 
-    Raises `Unreadable`: `no-session` if there is none that could read it, `bad-mac` with the sessions that were tried,
-    `bad-content` if the padding is wrong. Nothing has changed then, but for `bad-content`."""
+    Raises `Unreadable`: `no-session` if there is none that could read it, `revoked-device` if it may not begin one,
+    `bad-mac` with the sessions that were tried, `bad-content` if the padding is wrong. Nothing has changed then, but
+    for `bad-content`."""
     own = [session for session in sessions if session.peer == opened.curve25519]
     prekey = opened.olm.to_pre_key()
     if prekey is not None:
         own = [session for session in own if session.matches(opened)]
+        if not own and not may_begin:
+            raise Unreadable(Reason.REVOKED_DEVICE)
         if not own:
             return _open_inbound(account, opened, prekey)
     for session in own:

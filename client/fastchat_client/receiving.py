@@ -10,7 +10,7 @@ from collections import Counter
 
 from msgspec import Raw
 
-from fastchat.errors import Busy, ProtocolError
+from fastchat.errors import Busy, DeviceRevoked, ProtocolError
 from fastchat.identity.links import DeviceIdentity
 from fastchat.identity.names import is_name
 from fastchat.protocols.wire import Message
@@ -88,7 +88,9 @@ class Receiver:
 
     def _is_known(self, user: str, device: str) -> bool:
         account = self._parts.accounts.get(user)
-        return account is not None and not account.offered_root and device in account.devices
+        if account is None or account.offered_root:
+            return False
+        return device in account.devices or device in account.revoked
 
     def _hold(self, live: Live, message: Message) -> None:
         parts = self._parts
@@ -127,7 +129,8 @@ class Receiver:
     def _open(self, user: str, device: str, n: int, at: int, body: Raw, *, is_first: bool = True) -> None:
         parts = self._parts
         account = parts.accounts.get(user)
-        sender = None if account is None else account.devices.get(device)
+        sender = None if account is None else account.devices.get(device) or account.revoked.get(device)
+        is_revoked = account is not None and device in account.revoked
         if sender is None:
             self._unreadable(user, device, n, at, Unreadable(Reason.WRONG_IDENTITY), is_worth_asking=False)
             return
@@ -154,12 +157,14 @@ class Receiver:
             return plain, content
 
         try:
-            plain, content = parts.sessions.read(parts.me, sender, data, parts.now(), check)
+            plain, content = parts.sessions.read(parts.me, sender, data, parts.now(), check, may_begin=not is_revoked)
         except Unreadable as problem:
             if is_first:
-                is_worth_asking = problem.reason is not Reason.NEWER_CLIENT
+                is_worth_asking = problem.reason is not Reason.NEWER_CLIENT and not is_revoked
                 self._unreadable(user, device, n, at, problem, is_worth_asking=is_worth_asking)
             return
+        if is_revoked and isinstance(content, Text):
+            parts.tell(Notice(DeviceRevoked.code, _late(user, device)))
         self._compare_logs(device, plain)
         if not is_first:
             parts.inbox.came_again(device, n)
@@ -291,3 +296,10 @@ class Receiver:
                 self._about_group(sender, resent.n, plain, content)
             else:
                 self._understanding.take(Said(sender, resent.n, conversation, own, plain.at), content)
+
+
+def _late(user: str, device: str) -> str:
+    return (
+        f"a message of {user} comes from the device {device[:8]}, which {user} has revoked: it was written before "
+        "that, or by whoever has the device now"
+    )

@@ -92,13 +92,17 @@ class Sessions:
         body: bytes,
         now: int,
         check: Callable[[bytes, bytes], Checked],
+        *,
+        may_begin: bool = True,
     ) -> Checked:
-        """What `check` makes of the plaintext and the Curve25519 key of the session it came through. Raises
-        `Unreadable`, its own or that of `check`; then nothing has changed, as if the message had not come."""
+        """What `check` makes of the plaintext and the Curve25519 key of the session it came through. `may_begin`: a new
+        one, if it is the first message of one. Raises `Unreadable`, its own or that of `check`; then nothing has
+        changed, as if the message had not come."""
         opened = ratchet.open_envelope(self._prekeeper.seals, me, body)
         kept = sorted(self._of(sender), key=lambda one: one.received_at, reverse=True)
         try:
-            decrypted = ratchet.decrypt(self._prekeeper.account, opened, [one.session for one in kept])
+            sessions = [one.session for one in kept]
+            decrypted = ratchet.decrypt(self._prekeeper.account, opened, sessions, may_begin=may_begin)
             checked = check(decrypted.plaintext, opened.curve25519)
         except Unreadable:
             self._cache.pop(sender.device, None)

@@ -20,6 +20,9 @@ from fastchat_client.vault import Vault, fingerprint
 from fastchat_client.witness import Contradiction
 
 DAY = 86_400_000
+READABLE_FOR = 7 * DAY
+"""Milliseconds for which what comes of a revoked device is still read, once its revocation is known here: it may have
+been written before."""
 SEAL_FRESH_FOR = DAY
 """Milliseconds after which a peer's seal keys are fetched again before anything is sealed for it."""
 
@@ -55,6 +58,8 @@ class Account:
     """The other root that the server names now; b"" while all is well."""
     devices: dict[str, DeviceIdentity] = field(default_factory=dict)
     seals: dict[str, SealKey] = field(default_factory=dict)
+    revoked: dict[str, DeviceIdentity] = field(default_factory=dict)
+    """Those that spoke for it once: nothing is sealed for them, and no session is begun with them."""
 
     @property
     def peers(self) -> list[Peer]:
@@ -116,7 +121,7 @@ class Accounts:
         self._cache.pop(user, None)
         self.learn(_account_decoder.decode(row[0]), now)
         self.mark_user_stale(user)
-        return list(old.devices)
+        return [*old.devices, *old.revoked]
 
     def named(self, user_hashes: set[bytes]) -> list[str]:
         """Those of the pinned accounts whose names have these hashes (SHA-256)."""
@@ -141,6 +146,11 @@ class Accounts:
             account.stale = True
             self._vault.execute("UPDATE accounts SET stale = 1 WHERE user = ?", (user,))
 
+    def long_revoked(self, now: int) -> list[str]:
+        """Devices of which nothing is to be read any more."""
+        rows = self._vault.execute("SELECT device FROM devices WHERE revoked_at < ?", (now - READABLE_FOR,))
+        return [device for (device,) in rows]
+
     # --- within ------------------------------------------------------------------------------------------------------
 
     def _load(self, user: str) -> Account:
@@ -148,10 +158,11 @@ class Accounts:
             "SELECT root, stale, fetched_at, offered_root FROM accounts WHERE user = ?", (user,)
         ).fetchone()
         account = Account(user, row[0], bool(row[1]), row[2], row[3] or b"")
-        for device, ed25519, curve25519, seal in self._vault.execute(
-            "SELECT device, ed25519, curve25519, seal FROM devices WHERE user = ? ORDER BY device", (user,)
+        for device, ed25519, curve25519, seal, revoked_at in self._vault.execute(
+            "SELECT device, ed25519, curve25519, seal, revoked_at FROM devices WHERE user = ? ORDER BY device", (user,)
         ):
-            account.devices[device] = DeviceIdentity(user, device, ed25519, curve25519)
+            known = account.devices if revoked_at is None else account.revoked
+            known[device] = DeviceIdentity(user, device, ed25519, curve25519)
             if seal is not None:
                 account.seals[device] = msgspec.json.decode(seal, type=SealKey)
         return account
@@ -174,10 +185,16 @@ class Accounts:
         raise Contradiction(f"two different chains of {account.user} were shown", before=before, now=given)
 
     def _keep(self, account: Account, chain: Chain, keys: AccountKeys, now: int) -> tuple[list[FreshKeys], list[str]]:
-        for device in account.devices.keys() - chain.devices.keys():
-            self._vault.execute("DELETE FROM devices WHERE device = ?", (device,))
-            del account.devices[device]
-            account.seals.pop(device, None)
+        for device, identity in chain.revoked.items():
+            if device not in account.revoked:
+                account.devices.pop(device, None)
+                account.seals.pop(device, None)
+                account.revoked[device] = identity
+                self._vault.execute(
+                    "INSERT OR REPLACE INTO devices (device, user, ed25519, curve25519, revoked_at)"
+                    " VALUES (?, ?, ?, ?, ?)",
+                    (device, account.user, identity.ed25519, identity.curve25519, now),
+                )
         for device, identity in chain.devices.items():
             if device not in account.devices:
                 account.devices[device] = identity

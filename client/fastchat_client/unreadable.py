@@ -17,6 +17,7 @@ class Reason(StrEnum):
     WRONG_IDENTITY = "wrong-identity"
     BAD_CONTENT = "bad-content"
     NEWER_CLIENT = "newer-client"
+    REVOKED_DEVICE = "revoked-device"
 
     @property
     def sentence(self) -> str:
@@ -32,6 +33,7 @@ _SENTENCES = {
     Reason.WRONG_IDENTITY: "it is not from the device, or not for the device, that it was handed over as",
     Reason.BAD_CONTENT: "its content is malformed",
     Reason.NEWER_CLIENT: "it was written by a newer client; upgrade this one to read it",
+    Reason.REVOKED_DEVICE: "it is the first one of a device that its account has revoked",
 }
 
 

@@ -44,6 +44,8 @@ class Upkeep:
         for part in (parts.prekeeper, parts.outbox, parts.inbox):
             part.purge(now)
         amending.purge(parts.vault, now)
+        for device in parts.accounts.long_revoked(now):
+            parts.sessions.forget(device)
         for user in parts.inbox.users:
             account = parts.accounts.get(user)
             if account is None or not account.offered_root:

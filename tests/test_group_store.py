@@ -302,7 +302,7 @@ class PlanTests(DatabaseTestCase):
         asked = {"group": here.fetchone()[0], "user": "user7", "start": 3, "limit": 50}
         for statement in ("select", "analyze"):
             here.execute(statement)
-            for name in ("group", "group_statements", "groups_of", "group_devices", "lock_group"):
+            for name in ("group", "group_statements", "groups_of", "group_count", "group_devices", "lock_group"):
                 plan = self.plan(here, query(name), asked)
                 for table in ("group_members", "group_statements", "devices"):
                     self.assertNotIn(f"Seq Scan on {table}", plan, name)

@@ -21,6 +21,7 @@ from msgspec import UNSET
 from fastchat import steady
 from fastchat.errors import FastChatError, Internal, ProtocolError, Unreachable
 from fastchat.identity.login import ChannelBinding
+from fastchat.identity.root import RootKey
 from fastchat.protocols.wire import (
     Accepted,
     ClientMessage,
@@ -254,6 +255,14 @@ class Core:
         """Note what is to be done to a group; the act's number, which `ActDone` or `ActFailed` name. Works offline.
         Raises `RequestError`."""
         return self.compose(lambda vault, at: compose_act(vault, conversation, act, at))
+
+    def revoke_device(self, root: RootKey, device: str) -> None:
+        """Take another device out of this account, with the account's RSA key; a `Revocation` event says what became of
+        it. Raises `RequestError` or `TrustError`."""
+        self._revoker.check(root, device)
+        with self._turn():
+            self._revoker.begin(root, device)
+        self._commit()
 
     def accept_root(self, user: str) -> bool:
         """Believe the other RSA key that the server names for `user`; False if it names no other. What was held is read

@@ -27,8 +27,9 @@ from fastchat.store.postgres import PostgresStore
 from fastchat_client.connection import Connection
 from fastchat_client.core import Core
 from fastchat_client.dial import Line, dial
+from fastchat_client.entrance import Enrolment
 from fastchat_client.events import Connected, Event, MessageReceived, MessageState, State
-from fastchat_client.joining import prepare_registration
+from fastchat_client.joining import prepare_enrolment, prepare_registration
 from fastchat_client.vault import Vault
 from tests.support.keys import root_key
 from tests.support.people import OwnDevice, verifier_of
@@ -162,10 +163,14 @@ class Caller:
 
 
 class Member:
-    """The real client: vault, core and connection, on one network."""
+    """The real client: vault, core and connection, on one network. `further`: one more device of an account that has
+    joined, not its first one."""
 
-    def __init__(self, network: RunningNetwork, user: str, random: Random, login: str = "") -> None:
+    def __init__(
+        self, network: RunningNetwork, user: str, random: Random, login: str = "", *, further: bool = False
+    ) -> None:
         self.user = user
+        self._enrolment: Enrolment | None = None
         self.root_number = sum(user.encode()) % 4
         self.host, self.port, self.pin = network.invite.host, network.invite.port, network.invite.pin
         self.services: Sequence[ServiceAddress] = ()
@@ -183,9 +188,12 @@ class Member:
         vault = Vault.create(self._home / "vault.db", self._key)
         invite = network.invite
         login = login or f"password of {user}"
-        prepare_registration(
-            vault, user, root_key(self.root_number), invite.log_key, invite.token, login, 1_700_000_000_000
-        )
+        root, at = root_key(self.root_number), 1_700_000_000_000
+        if further:
+            self._enrolment = Enrolment(root, login)
+            prepare_enrolment(vault, user, root, invite.log_key, at)
+        else:
+            prepare_registration(vault, user, root, invite.log_key, invite.token, login, at)
         vault.close()
 
     def remember(self, services: Sequence[ServiceAddress]) -> None:
@@ -194,7 +202,7 @@ class Member:
     def start(self) -> None:
         """Open the vault as a program that starts does, and connect."""
         self.vault = Vault.open(self._home / "vault.db", self._key)
-        self.core = Core(self.vault)
+        self.core = Core(self.vault, enrolment=self._enrolment)
         self.connection = Connection(self.core, self, self._reactor, self._random, self._tell)
         self.online = True
         self.connection.start()

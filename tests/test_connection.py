@@ -96,6 +96,9 @@ class Core:
     def tick(self) -> None:
         self.ticks += 1
 
+    def leave(self) -> None:
+        self.tick()
+
     def take_messages(self) -> list[ClientMessage]:
         said, self.to_say = self.to_say, []
         return said

@@ -19,11 +19,12 @@ from twisted.trial.unittest import TestCase
 
 from fastchat.identity.root import RootKey
 from fastchat.protocols import wire
+from fastchat_client import speaking
 from fastchat_client.core import Core
 from fastchat_client.entrance import Enrolment
 from fastchat_client.events import Event, MessageState, State
 from fastchat_client.joining import prepare_enrolment, prepare_registration
-from fastchat_client.vault import Vault
+from fastchat_client.vault import HistoryItem, Vault
 from tests.support.keys import root_key
 from tests.support.network import INVITE, Line, Network
 
@@ -151,7 +152,9 @@ class Person:
         self.name = name
         self.root = root
         self.vault = vault
-        self.core = Core(vault, scene.clock.seconds, scene.clock.seconds, enrolment=enrolment)
+        self.wall_ahead = 0.0
+        """Seconds by which their machine's clock is ahead of the true time."""
+        self.core = Core(vault, scene.clock.seconds, self.wall, enrolment=enrolment)
         self.line: Line | None = None
         self.events: list[Event] = []
         self.is_first = enrolment is None
@@ -183,7 +186,10 @@ class Person:
             self.line = None
         self.vault.close()
         self.vault = MortalVault.open(self._path, self._key)
-        self.core = Core(self.vault, self.scene.clock.seconds, self.scene.clock.seconds, enrolment=self._enrolment)
+        self.core = Core(self.vault, self.scene.clock.seconds, self.wall, enrolment=self._enrolment)
+
+    def wall(self) -> float:
+        return self.scene.clock.seconds() + self.wall_ahead
 
     def another_process(self) -> Vault:
         """The vault as another process of this profile has it; the caller closes it."""
@@ -205,9 +211,21 @@ class Person:
             self.disconnects()
         return busy
 
-    def says(self, to: str, text: str) -> str:
+    def says(self, to: str, text: str, reply: str = "") -> str:
         """The message's id."""
-        return self.core.send_text(to, text)
+        return self.core.send_text(to, text, reply)
+
+    def reacts(self, message_id: str, emoji: str, *, remove: bool = False) -> str:
+        return self.core.compose(lambda vault, at: speaking.compose_reaction(vault, message_id, emoji, remove, at))
+
+    def edits(self, message_id: str, text: str) -> str:
+        return self.core.compose(lambda vault, at: speaking.compose_edit(vault, message_id, text, at))
+
+    def deletes(self, message_id: str) -> str:
+        return self.core.compose(lambda vault, at: speaking.compose_delete(vault, message_id, at))
+
+    def sets_timer(self, conversation: str, seconds: int) -> str:
+        return self.core.compose(lambda vault, at: speaking.compose_timer(vault, conversation, seconds, at))
 
     # --- what came of it ---------------------------------------------------------------------------------------------
 
@@ -215,6 +233,12 @@ class Person:
         """The texts that came in it from others, in order; an unreadable one as "?"."""
         items = self.vault.history(conversation, 100_000)
         return ["?" if item.unreadable else item.text for item in items if not item.own]
+
+    def shown(self, message_id: str) -> HistoryItem | None:
+        """The message as it stands in the history; None if it does not."""
+        names = [one.user for one in self.vault.conversations()]
+        items = [item for name in names for item in self.vault.history(name, 100_000) if item.id == message_id]
+        return items[0] if items else None
 
     def told(self, kind: type[Kind]) -> list[Kind]:
         """The events of a kind."""

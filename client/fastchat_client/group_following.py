@@ -301,22 +301,23 @@ class GroupFollower:
 
     # --- telling -----------------------------------------------------------------------------------------------------
 
+    def tell_invitation(self, group: str) -> None:
+        """This account is invited there, if it still is: told when the chain says so, and once more by its name, which
+        comes in a message of its own."""
+        parts = self._parts
+        known = parts.groups.get(group)
+        invitation = None if known is None else known.state.invited.get(parts.me.user)
+        if known is not None and invitation is not None and not known.state.deleted:
+            name, topic = ("", "") if known.title is None else (known.title.name, known.title.topic)
+            members = len(known.state.members)
+            conversation = conversation_of(group)
+            parts.tell(GroupInvited(conversation, name, topic, invitation.by, members, invitation.history))
+
     def _tell(self, before: GroupState | None, after: GroupState, statement: Statement, *, is_new: bool) -> None:
         parts, me = self._parts, self._parts.me.user
         conversation, at = conversation_of(after.group), iso(statement.at)
         if isinstance(statement, Invite) and statement.who == me:
-            known = parts.groups.get(after.group)
-            title = None if known is None else known.title
-            parts.tell(
-                GroupInvited(
-                    conversation,
-                    "" if title is None else title.name,
-                    "" if title is None else title.topic,
-                    statement.user,
-                    len(after.members),
-                    statement.history,
-                )
-            )
+            self.tell_invitation(after.group)
         elif is_new and before is not None:
             # Of what was before one was in it, nobody needs to be told.
             kind, text = _kind(statement)

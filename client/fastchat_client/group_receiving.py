@@ -276,7 +276,8 @@ class GroupReceiver:
 
     def title(self, content: GroupTitle) -> None:
         """Somebody says what the group is called; the chain's hash tells whether that is so."""
-        self._parts.groups.tell_title(content.group, content.title)
+        if self._parts.groups.tell_title(content.group, content.title):
+            self._follower.tell_invitation(content.group)
 
     def history(self, sender: DeviceIdentity, content: GroupHistory) -> None:
         """What was said before we joined, from who has invited us: by the chain, it is theirs to give. Raises

@@ -28,6 +28,11 @@ _GROUP = re.compile(r"#[0-9a-f]{32}\Z")
 _PREFIX = re.compile(r"[0-9a-f]{4,32}\Z")
 
 
+_EARLY = "title of "
+MOST_EARLY = 100
+"""Groups of which a title is kept that no statement has the hash of."""
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """A group as it is believed here. `title` is None until somebody has told what the chain's hash stands for; `alarm`
@@ -140,15 +145,19 @@ class Groups:
             "INSERT INTO group_statements (group_id, position, body, signature) VALUES (?, ?, ?, ?)",
             (state.group, position, signed.body, signed.signature),
         )
-        title = known.title if known is not None and known.state.title == state.title else None
+        title = known.title if known is not None and known.state.title == state.title else self._early(state)
         self._note_span(known, state, statement)
         self._keep(Known(state, title, "" if known is None else known.alarm))
         return statement
 
     def tell_title(self, group: str, title: Title) -> bool:
-        """Somebody says what the group is called. Whether that is news, and what the chain's hash stands for."""
+        """Somebody says what the group is called. Whether that is news, and what the chain's hash stands for; if not,
+        the statement with that hash may still be on its way."""
         known = self.get(group)
-        if known is None or known.title == title or not chains.opens(title, known.state.title):
+        if known is None or not chains.opens(title, known.state.title):
+            self._keep_early(group, title)
+            return False
+        if known.title == title:
             return False
         self._keep(Known(known.state, title, known.alarm))
         return True
@@ -164,6 +173,25 @@ class Groups:
         self._cache.pop(group, None)
         for table in ("groups", "group_statements", "group_spans"):
             self._vault.execute(f"DELETE FROM {table} WHERE group_id = ?", (group,))  # noqa: S608
+
+    # --- titles that come before the statement that they belong to ---------------------------------------------------
+
+    def _keep_early(self, group: str, title: Title) -> None:
+        """The newest of each group; not more than anybody needs, for anybody can send them."""
+        name = f"{_EARLY}{group}"
+        row = self._vault.execute(
+            "SELECT COUNT(*) FROM meta WHERE substr(name, 1, ?) = ? AND name != ?", (len(_EARLY), _EARLY, name)
+        ).fetchone()
+        if row[0] < MOST_EARLY:
+            self._vault.put(name, _encode(title))
+
+    def _early(self, state: GroupState) -> Title | None:
+        name = f"{_EARLY}{state.group}"
+        kept = self._vault.blob(name)
+        if not kept or not chains.opens(title := _decode_title(kept), state.title):
+            return None
+        self._vault.execute("DELETE FROM meta WHERE name = ?", (name,))
+        return title
 
     # --- within ------------------------------------------------------------------------------------------------------
 

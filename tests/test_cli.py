@@ -103,7 +103,18 @@ class UsageTests(CliTestCase):
     def test_help_lists_every_command(self) -> None:
         code, out, _ = typed("--help")
         self.assertEqual(code, 0)
-        for command in ("join", "send", "listen", "history", "whoami", "contacts", "chat", "accept"):
+        for command in (
+            "join",
+            "send",
+            "listen",
+            "history",
+            "whoami",
+            "contacts",
+            "chat",
+            "accept",
+            "devices",
+            "revoke",
+        ):
             self.assertIn(f"  {command} ", out)
             code, text, _ = typed(command, "--help")
             self.assertEqual(code, 0)
@@ -425,6 +436,27 @@ class NetworkTests(TestCase):
             code, out, err = await self.run_command(device, "listen", "--count", "1", "--for", "60")
             self.assertEqual(code, 0, err)
             self.assertIn("bob: to both", out)
+
+    async def test_a_lost_device_is_revoked(self) -> None:
+        """Worth its processes: nothing else holds together the command, the key in its file, and the network."""
+        network = await self.joined("alice", "bob")
+        pem = str(self.folder / "alice" / "identity.pem")
+        code, _, err = await self.run_command(
+            "laptop", "join", network.running.link, "--as", "alice", "--identity", pem
+        )
+        self.assertEqual(code, 0, err)
+        _, out, _ = await self.run_command("laptop", "devices", "--json")
+        phone, laptop = (json.loads(line) for line in out.splitlines())
+        self.assertEqual((phone["this"], laptop["this"]), (False, True))
+        code, out, err = await self.run_command("laptop", "revoke", phone["device"][:6], "--yes")
+        self.assertEqual(code, 0, err)
+        self.assertIn(f"{phone['device']} is revoked", out)
+        code, _, err = await self.run_command("alice", "listen", "--count", "1", "--for", "60")
+        self.assertEqual((code, err.count("\n")), (1, 1), err)
+        self.assertIn("revoked", err)
+        code, _, err = await self.run_command("laptop", "revoke", phone["device"], "--yes")
+        self.assertEqual(code, 1)
+        self.assertIn("already", err)
 
     async def test_send_waits_gives_up_and_is_sent_later(self) -> None:
         network = await self.joined("alice", "bob")

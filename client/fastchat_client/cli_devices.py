@@ -95,7 +95,7 @@ def own_devices(vault: Vault) -> list[OwnDevice]:
 
 
 def named(vault: Vault, device: str) -> OwnDevice:
-    """The one device whose id begins so, which is not revoked. Raises `RequestError`."""
+    """The one device whose id begins so, if it can be revoked from here. Raises `RequestError`."""
     start = device.lower()
     if len(start) < LEAST_DIGITS:
         raise RequestError(f"give at least the first {LEAST_DIGITS} digits of the device's id")
@@ -106,6 +106,8 @@ def named(vault: Vault, device: str) -> OwnDevice:
         raise RequestError(f"{len(found)} devices begin with {device}; give more digits")
     if found[0].revoked is not None:
         raise RequestError("this device has been revoked already")
+    if found[0].device == vault.whoami().device:
+        raise RequestError("this is the device that you are using; revoke it from another one")
     return found[0]
 
 

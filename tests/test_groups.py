@@ -100,8 +100,10 @@ class Talking(GroupTest):
         alice, bob = self.people("alice", "bob")
         group = self.create(alice, "team", "work")
         self.act(alice, group, InviteAct("bob", 7))
-        [invited] = told(bob, GroupInvited)
-        self.assertEqual((invited.conversation, invited.sender, invited.history), (group, "alice", 7))
+        invited = told(bob, GroupInvited)[-1]
+        self.assertEqual(
+            (invited.conversation, invited.name, invited.sender, invited.history), (group, "team", "alice", 7)
+        )
         info = group_info(bob.vault, group)
         assert info is not None
         self.assertEqual((info.name, info.topic, info.role), ("team", "work", "invited"))

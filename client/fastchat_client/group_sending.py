@@ -104,19 +104,13 @@ class GroupSender:
         return bool(devices - {parts.me.device, *missing})
 
     def _may_go(self, live: Live, group: str) -> bool:
-        if self._is_being_created(group):
+        if group in self._parts.groups_to_create:
             return False
         if not self._follower.is_current(group):
             if live.groups_listed and group not in live.groups:
                 self._follower.want(live, group)
             return False
         return live.log_current and not self._parts.outbox.has_waiting(keys_of(group))
-
-    def _is_being_created(self, group: str) -> bool:
-        row = self._parts.vault.execute(
-            "SELECT 1 FROM group_acts WHERE group_id = ? AND length = 0 AND state = 0", (group,)
-        ).fetchone()
-        return row is not None
 
     def _peers(self, live: Live, group: str) -> dict[str, Peer] | None:
         """By device, everybody who is to read; None while somebody's keys are still to come."""

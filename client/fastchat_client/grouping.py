@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastchat.errors import FastChatError
 from fastchat.protocols.wire import GroupDone, GroupLogAnswer, GroupNews, GroupsAnswer, ServerMessage
 from fastchat_client.content import GroupKeyRequest, encode_content
-from fastchat_client.group_acting import GroupActing
+from fastchat_client.group_appending import GroupAppender
 from fastchat_client.group_following import GroupFollower
 from fastchat_client.group_receiving import GroupReceiver
 from fastchat_client.group_sending import GroupSender
@@ -22,7 +22,7 @@ class GroupSide:
         self.follower = GroupFollower(parts)
         self.sender = GroupSender(parts, self.follower)
         self.receiver = GroupReceiver(parts, self.follower, understanding)
-        self.acting = GroupActing(parts, self.follower)
+        self.appender = GroupAppender(parts, self.follower)
         parts.whisper_to_group = self.sender.whisper
 
     def begin(self, live: Live) -> None:
@@ -31,7 +31,7 @@ class GroupSide:
         self.receiver.want_accounts()
 
     def pump(self, live: Live) -> None:
-        self.acting.pump(live)
+        self.appender.pump(live)
 
     def heard(self, live: Live, message: ServerMessage) -> bool:
         """Whether `message` is about groups; then it has been seen to."""
@@ -43,14 +43,14 @@ class GroupSide:
             case GroupNews():
                 self.follower.news(live, message)
             case GroupDone():
-                self.acting.answered(live, message)
+                self.appender.answered(live, message)
             case _:
                 return False
         return True
 
     def refused(self, live: Live, request: int, problem: FastChatError) -> bool:
         """Whether `request` was one about groups (messages are `sending`'s)."""
-        return self.follower.refused(live, request, problem) or self.acting.refused(live, request, problem)
+        return self.follower.refused(live, request, problem) or self.appender.refused(live, request, problem)
 
     def learned(self, live: Live) -> None:
         """Somebody's keys are known now."""

@@ -134,6 +134,8 @@ class Parts:
         self.groups = Groups(vault)
         self.group_keys = GroupKeys(vault)
         self.group_bodies = GroupBodies(vault)
+        self.groups_to_create = set[str]()
+        """Groups of which the server has not heard yet."""
         self.group_alarms: set[tuple[str, str]] = set()
         """(group, code) of those that were shown."""
         self.whisper_to_group: Callable[[str, bytes], None] = _nobody_listens

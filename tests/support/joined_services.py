@@ -47,7 +47,8 @@ class Service:
         self.groups = net.groups
         net.bus.watch(self.accounts.forget)
         self.failures = LoginFailures(net.clock.seconds)
-        self.claims = Claims(net.clock.seconds)
+        limits = net.limits
+        self.claims = Claims(net.clock.seconds, limits.claims_per_second, limits.claims_burst, limits.claims_of_one)
         self.counters = Counters()
         self.address = ServiceAddress(name, HOST, BALANCER + number)
         self.sessions: set[Session] = set()

@@ -130,7 +130,7 @@ CREATE TABLE group_acts (
     code TEXT NOT NULL DEFAULT '',
     reason TEXT NOT NULL DEFAULT ''
 );
-CREATE INDEX group_acts_open ON group_acts (seq) WHERE state = 0;
+CREATE INDEX group_acts_open ON group_acts (group_id, seq) WHERE state = 0;
 
 -- group_keys.py: the Megolm session that this device encrypts with in each group; which devices have which of them, from
 -- which index on; and every session that can be read here, with the signed statement of whose it is; earlier: who has

@@ -18,6 +18,7 @@ from fastchat.errors import (
     UnknownUser,
 )
 from fastchat.groups import Groups, state_of
+from fastchat.protocols import wire
 from fastchat.protocols.wire import Signed
 from tests.support.delivery import now
 from tests.support.grouping import GroupCase
@@ -209,6 +210,20 @@ class Remembering(GroupCase):
         self.assertIn(second.id, circle.devices)
         self.groups.devices_changed("carol")
         self.assertIs(self.groups.known(chain.group), circle)
+
+    def test_a_revoked_device_is_out_of_it_at_once(self) -> None:
+        chain = self.group_of("alice", "bob")
+        second = self.second_device("bob")
+        self.groups.devices_changed("bob")
+        self.assertIn(second.id, now(self.groups.load(chain.group)).devices)
+        bob = self.people["bob"]
+        bob.links = list(now(self.place.memory.links(["bob"]))["bob"])
+        peer = self.online(bob.device)
+        revocation = bob.revoke(second)
+        peer.asks(wire.Revoke(peer.next_id(), revocation.position, revocation.link), wire.Revoked)
+        circle = now(self.groups.load(chain.group))
+        self.assertNotIn(second.id, circle.devices)
+        self.assertIn(bob.device.id, circle.devices)
 
     def test_devices_that_change_while_a_group_is_read(self) -> None:
         chain = self.group_of("alice", "bob")

@@ -150,23 +150,31 @@ class ConcurrencyTests(DatabaseTestCase):
 
     async def test_mail_that_comes_while_a_device_is_revoked_goes_with_it(self) -> None:
         store, _ = await self.two_stores(None)
-        alice = await register(store, "alice")
+        alice, bob = await register(store, "alice"), await register(store, "bob")
         await store.store_mail([mail(alice, 1)])
         here = self.connect(self.dsn)
-        # Its bodies are looked for and cannot be locked yet; then a second mail comes.
+        # Its bodies are looked for and cannot be locked yet; then a second mail comes, for her and for bob,
         other = self.connect(self.dsn, autocommit=False)
         other.execute("select from messages for update")
         revoking = Deferred.fromCoroutine(
             store.revoke_device("alice", alice.device, 2, rows.signed("revoke"), rows.leaf("revoke"))
         )
         await self.until(lambda: self.blocked(here) == 1)
-        self.assertEqual(await store.store_mail([mail(alice, 2)]), [Stored.STORED])
+        both = [mail(device, 2, order=1_000_000) for device in (alice, bob)]
+        self.assertEqual(await store.store_mail(both), [Stored.STORED, Stored.STORED])
+        # who is just deleting his, and sees hers still there.
+        [waiting] = await store.mailbox(bob.device, [], 10)
+        deleting = self.connect(self.dsn, autocommit=False)
+        pair = {"devices": array([bob.device]), "messages": array([waiting.message])}
+        deleting.execute(query("delete_mail"), pair)
         other.connection.commit()
+        await self.until(lambda: revoking.called or self.blocked(here) == 1)
+        deleting.connection.commit()
         await revoking
         here.execute("select (select count(*) from messages), (select count(*) from mailboxes)")
         self.assertEqual(here.fetchone(), (0, 0))
         self.assertEqual((await store.links(["alice"]))["alice"][2:], [rows.signed("revoke")])
-        self.assertEqual(len(await store.log_leaves(0, 10)), 3)
+        self.assertEqual(len(await store.log_leaves(0, 10)), 5)
 
     async def test_who_publishes_while_the_device_is_revoked_leaves_nothing(self) -> None:
         store, _ = await self.two_stores(None)

@@ -13,12 +13,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.errors import TrustError
 from fastchat.identity.invite import Invite
-from fastchat_client import once
+from fastchat_client import errands
+from fastchat_client.errands import Errand
 from fastchat_client.events import Event, LogAlarm, MessageState, State
 from fastchat_client.messenger import Messenger, new_facts, prepare
+from fastchat_client.outbox import compose_text
 from fastchat_client.password import Cost
 from fastchat_client.profile import Profile
 from fastchat_client.running import Running
+from fastchat_client.vault import Vault
 from tests.support.keys import root_key
 
 PROOF = LogAlarm("two roots", "signed twice")
@@ -62,19 +65,21 @@ class AlarmCase(SynchronousTestCase):
 
             alarm_file = "file"
 
-            def __init__(self, profile: Profile, vault: Any, reactor: Any, told: Any) -> None:
-                self.told = told
-
-            def send(self, to: str, text: str) -> str:
-                return "d.1"
+            def __init__(self, profile: Profile, vault: Vault, reactor: Any, told: Any) -> None:
+                self.vault, self.told = vault, told
 
             def start(self) -> None:
+                with self.vault.transaction():
+                    self.vault.execute("UPDATE outbox SET state = 2")
                 self.told(list(events))
 
             async def stop(self) -> None:
                 """Nothing to stop."""
 
-        self.patch(once, "Messenger", Told)
+        def compose(to: str) -> Errand:
+            return errands.outgoing(self.vault, compose_text(self.vault, to, "hi", 0), to)
+
+        self.patch(errands, "Messenger", Told)
         with contextlib.redirect_stderr(io.StringIO()) as said:
-            sending = once.send(Running(Clock()), self.profile, self.vault, "bob", "hi", None)
+            sending = errands.connect_for(Running(Clock()), self.profile, self.vault, "bob", compose, None)
             return Deferred.fromCoroutine(sending), said.getvalue()

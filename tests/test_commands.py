@@ -6,9 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from fastchat.errors import FastChatError, NameNotAllowed
+from fastchat.errors import FastChatError, NameNotAllowed, RequestError, UnknownGroup
 from fastchat_client import commands
 from fastchat_client.commands import CommandError, completions, help_lines, run_line
+from fastchat_client.durations import in_words, seconds_of, written
+from fastchat_client.group_acting import (
+    Act,
+    DeleteAct,
+    InviteAct,
+    JoinAct,
+    LeaveAct,
+    RemoveAct,
+    RenameAct,
+    TopicAct,
+)
 
 
 class Recorder:
@@ -23,6 +34,56 @@ class Recorder:
 
     def send(self, who: str, text: str) -> None:
         self.done.append(("send", who, text))
+
+    def meant(self, word: str) -> str:
+        if word == "#nowhere":
+            raise UnknownGroup("you know no group #nowhere")
+        return f"{word}!" if word.startswith("#") else word
+
+    def message(self, word: str, *, own: bool) -> str:
+        return f"{'mine' if own else 'theirs'}:{word}"
+
+    def reply(self, message: str, text: str) -> None:
+        self.done.append(("reply", message, text))
+
+    def react(self, message: str, emoji: str, *, remove: bool) -> None:
+        self.done.append(("unreact" if remove else "react", message, emoji))
+
+    def edit(self, message: str, text: str) -> None:
+        self.done.append(("edit", message, text))
+
+    def delete(self, message: str) -> None:
+        self.done.append(("delete", message))
+
+    def show_message(self, message: str) -> None:
+        self.done.append(("info", message))
+
+    def set_timer(self, conversation: str, seconds: int) -> None:
+        self.done.append(("timer", conversation, seconds))
+
+    def mute(self, conversation: str, on: bool) -> None:
+        self.done.append(("mute", conversation, on))
+
+    def block(self, user: str, on: bool) -> None:
+        self.done.append(("block", user, on))
+
+    def set_presence(self, on: bool) -> None:
+        self.done.append(("presence", on))
+
+    def create_group(self, name: str, topic: str) -> None:
+        self.done.append(("create", name, topic))
+
+    def act(self, group: str, act: Act) -> None:
+        self.done.append(("act", group, act))
+
+    def change_role(self, group: str, user: str, *, up: bool) -> None:
+        self.done.append(("role", group, user, up))
+
+    def show_groups(self) -> None:
+        self.done.append(("groups",))
+
+    def show_group(self, group: str) -> None:
+        self.done.append(("group", group))
 
     def show_people(self) -> None:
         self.done.append(("people",))
@@ -107,11 +168,87 @@ class RunLineTests(SynchronousTestCase):
     @settings(deadline=None)
     @given(st.text())
     def test_any_line_does_something_or_is_refused(self, line: str) -> None:
-        for typed in (line, "/" + line, "/msg " + line, "/history " + line):
+        words = ("/", "/msg ", "/history ", "/group ", "/group invite ", "/timer ", "/react ")
+        for typed in (line, *(word + line for word in words)):
             try:
                 asked(typed, "bob")
             except FastChatError as error:
                 self.assertTrue(error.message)
+
+
+class MessageCommandTests(SynchronousTestCase):
+    def test_a_message_is_named_by_its_number_or_as_the_last(self) -> None:
+        for line, expected in (
+            ("/reply 7 yes, of course", ("reply", "theirs:7", "yes, of course")),
+            ("/react last 👍", ("react", "theirs:last", "👍")),
+            ("/react 7 +1", ("react", "theirs:7", "👍")),
+            ("/unreact 7 +1", ("unreact", "theirs:7", "👍")),
+            ("/edit last  as it  should be", ("edit", "mine:last", "as it  should be")),
+            ("/del 3", ("delete", "mine:3")),
+            ("/info 1a2b3c.12", ("info", "mine:1a2b3c.12")),
+        ):
+            self.assertEqual(asked(line, "bob"), [expected], line)
+        for line in ("/reply 7", "/react 7", "/edit 7", "/del", "/del 7 8", "/react 7 👍 👍"):
+            self.assertRaises(CommandError, asked, line, "bob")
+
+    def test_what_is_set_is_set_where_one_is_or_where_one_says(self) -> None:
+        for line, expected in (
+            ("/timer 5m", ("timer", "bob", 300)),
+            ("/timer carol 1h", ("timer", "carol", 3600)),
+            ("/timer #team off", ("timer", "#team!", 0)),
+            ("/mute", ("mute", "bob", True)),
+            ("/unmute #team", ("mute", "#team!", False)),
+            ("/block carol", ("block", "carol", True)),
+            ("/unblock @carol", ("block", "carol", False)),
+            ("/presence OFF", ("presence", False)),
+        ):
+            self.assertEqual(asked(line, "bob"), [expected], line)
+        for line in ("/timer", "/timer 5", "/timer 5x", "/timer 400d", "/block #team", "/presence maybe"):
+            self.assertRaises(RequestError, asked, line, "bob")
+        self.assertIn("/msg WHO", str(self.assertRaises(CommandError, asked, "/mute")))
+
+
+class GroupCommandTests(SynchronousTestCase):
+    def test_of_the_open_group_or_of_one_that_is_named(self) -> None:
+        for line, act in (
+            ("/group invite{} carol", InviteAct("carol", history=7)),
+            ("/group invite{} carol 0", InviteAct("carol", history=0)),
+            ("/group leave{}", LeaveAct()),
+            ("/group remove{} @carol", RemoveAct("carol")),
+            ("/group rename{} crew", RenameAct("crew")),
+            ("/group topic{} what we do", TopicAct("what we do")),
+        ):
+            self.assertEqual(asked(line.format(""), "#open"), [("act", "#open", act)], line)
+            self.assertEqual(asked(line.format(" #team"), "bob"), [("act", "#team!", act)], line)
+            self.assertIn("#name", str(self.assertRaises(CommandError, asked, line.format(""), "bob")))
+        self.assertEqual(asked("/group promote bob", "#open"), [("role", "#open", "bob", True)])
+        self.assertEqual(asked("/group demote #team bob"), [("role", "#team!", "bob", False)])
+        self.assertEqual(asked("/group show", "#open"), [("group", "#open")])
+        self.assertEqual(asked("/groups"), [("groups",)])
+
+    def test_what_cannot_be_undone_and_what_is_new_is_named(self) -> None:
+        self.assertEqual(asked("/group join team"), [("act", "#team!", JoinAct())])
+        self.assertEqual(asked("/group delete #team", "#open"), [("act", "#team!", DeleteAct())])
+        for line in ("/group join", "/group delete"):
+            self.assertIn("#GROUP is missing", str(self.assertRaises(CommandError, asked, line, "#open")))
+
+    def test_a_group_is_made_and_talked_to(self) -> None:
+        self.assertEqual(asked("/group create team what we do"), [("create", "team", "what we do")])
+        self.assertEqual(asked("/GROUP Create team"), [("create", "team", "")])
+        self.assertEqual(asked("/msg #team hello"), [("open", "#team!"), ("send", "#team!", "hello")])
+        self.assertEqual(asked("/history #team 5"), [("history", "#team!", 5)])
+        self.assertRaises(UnknownGroup, asked, "/msg #nowhere hello")
+
+    def test_what_is_none_is_refused_with_what_there_is(self) -> None:
+        self.assertIn("did you mean /group join?", str(self.assertRaises(CommandError, asked, "/group jion #team")))
+        for line in (
+            "/group",
+            "/group invite",
+            "/group invite #team",
+            "/group invite carol 31",
+            "/group invite carol x",
+        ):
+            self.assertRaises(CommandError, asked, line, "#open")
 
 
 class TableTests(SynchronousTestCase):
@@ -136,3 +273,41 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(completions("/nonsense b", names), [])
         self.assertEqual(completions("hello", names), [])
         self.assertEqual(completions("//h", names), [])
+
+    def test_completions_of_groups(self) -> None:
+        names, groups, members = ["bob", "carol"], ["#team", "#crew"], ["bob", "dave"]
+
+        def complete(line: str) -> list[str]:
+            return completions(line, names, groups, members)
+
+        self.assertEqual(complete("/gr"), ["/groups", "/group"])
+        self.assertEqual(complete("/group de"), ["demote", "delete"])
+        self.assertEqual(complete("/msg "), [*names, *groups])
+        self.assertEqual(complete("/msg #t"), ["#team"])
+        self.assertEqual(complete("/group join #"), groups)
+        self.assertEqual(complete("/group invite c"), ["carol"])
+        self.assertEqual(complete("/group invite #team b"), ["bob"])
+        self.assertEqual(complete("/group nonsense b"), [])
+        self.assertEqual(complete("hello @d"), ["@dave"])
+        self.assertEqual(complete("/reply 7 hello @"), ["@bob", "@dave"])
+        self.assertEqual(complete("hello d"), [])
+
+
+class DurationTests(SynchronousTestCase):
+    def test_what_is_written_is_read(self) -> None:
+        for text, seconds, words in (
+            ("30s", 30, "30 seconds"),
+            ("5m", 300, "5 minutes"),
+            ("1h", 3600, "1 hour"),
+            ("7d", 604_800, "7 days"),
+            ("off", 0, "no time"),
+        ):
+            self.assertEqual(seconds_of(text), seconds)
+            self.assertEqual(written(seconds), text)
+            self.assertEqual(in_words(seconds), words)
+        self.assertEqual(seconds_of(" 90S "), 90)
+        self.assertEqual(written(90), "90s")
+
+    def test_what_is_no_time_is_refused(self) -> None:
+        for text in ("", "5", "m", "-5m", "5 m", "1.5h", "0s", "367d", "99999999999s", "٣d"):
+            self.assertRaises(RequestError, seconds_of, text)

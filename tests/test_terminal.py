@@ -6,7 +6,6 @@ import asyncio
 import io
 import os
 import re
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -17,40 +16,19 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output.vt100 import Vt100_Output
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from fastchat_client.commands import CommandError
-from fastchat_client.events import (
-    Connected,
-    Connecting,
-    Disconnected,
-    Event,
-    LogAlarm,
-    MailboxProgress,
-    MessageHeld,
-    MessageReceived,
-    MessageState,
-    MessageUnreadable,
-    Moving,
-    Notice,
-    RootChanged,
-    State,
-    iso,
-)
-from fastchat_client.terminal import render
+from fastchat_client import commands
+from fastchat_client.events import GroupAlarm, GroupChanged, GroupInvited, LogAlarm, RootChanged, State, iso
+from fastchat_client.marking import Mark
+from fastchat_client.terminal import group_words, render, render_groups
+from fastchat_client.terminal.group_words import Labels
 from fastchat_client.terminal.plain import LONGEST_LINE, LineReader, PlainScreen
-from fastchat_client.terminal.progress import LINE_EVERY
 from fastchat_client.terminal.prompt import PromptScreen
-from fastchat_client.terminal.render import Line
-from fastchat_client.terminal.talk import HOLD_SECONDS, LIVE_LINES, Talk
+from fastchat_client.terminal.render import Line, Shown
 from fastchat_client.terminal.text import Look, clean, clean_line, clock, json_line, look_of, moment
 from fastchat_client.vault import Contact, Conversation, HistoryItem, Whoami
-
-NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
-AT = "2026-11-22T11:59:00Z"
-RICH = Look(colour=True, symbols=True)
-DULL = Look(colour=False, symbols=False)
+from tests.support.talking import AT, DULL, NOW, RICH, group
 
 
 class CleanTests(SynchronousTestCase):
@@ -133,31 +111,55 @@ class LookTests(SynchronousTestCase):
 class RenderTests(SynchronousTestCase):
     def test_nothing_of_a_peer_reaches_the_terminal_uncleaned(self) -> None:
         nasty = "x\x1b[2J\u202e\x9b"
-        item = HistoryItem(f"{nasty}.1", nasty, nasty, nasty, 0, reason=nasty, state="failed")
+        me = Whoami("alice", "d", "ffff", True)
+        past = HistoryItem(f"{nasty}.1", nasty, nasty, nasty, 0, reason=nasty, state="failed")
+        info = group(nasty, nasty, ((nasty, "owner"),), invited=((nasty, nasty),), alarm=nasty)
+        labels = Labels([info])
         lines: list[Line] = [
             render.received(nasty, NOW, nasty, nasty),
-            render.received(nasty, NOW, nasty, nasty, own=True),
-            render.sent(0, NOW, nasty, RICH, "failed", nasty),
+            render.message(
+                Shown(nasty, nasty, nasty, quote=nasty, reactions=(nasty,), me="x", state="failed", here=True),
+                NOW,
+                RICH,
+            ),
+            render.message(Shown(nasty, nasty, nasty, deleted=True), NOW, DULL),
             render.unreadable(nasty, NOW, nasty, nasty, True),
-            render.history(item, NOW, RICH, "other"),
-            render.history(HistoryItem("d.1", nasty, nasty, nasty, 0, True, "failed", nasty), NOW, RICH, "d"),
-            render.preview(nasty, NOW, nasty, nasty, RICH),
+            render.waiting(nasty, NOW, nasty, 1, RICH),
+            render.history(past, NOW, RICH, me, quote=nasty, reactions=[(nasty, nasty)]),
+            render.history(HistoryItem("d.1", nasty, nasty, nasty, 0, True, "failed", nasty), NOW, RICH, me),
+            render.preview(nasty, NOW, nasty, nasty, RICH, nasty, mentioned=True),
             render.late(RICH, nasty, "read", [nasty], nasty),
             render.notice(nasty),
+            render.note(nasty),
             render.problem(nasty),
-            render.head(nasty, RICH),
-            *render.people([Conversation(nasty, 1, 0)], [Contact(nasty, nasty, nasty), Contact("b", "f")], NOW),
+            render.head(nasty, RICH, nasty),
+            *render.people(
+                [Conversation(nasty, 1, 0)], [Contact(nasty, nasty, nasty), Contact("b", "f")], NOW, RICH, str, [], []
+            ),
             render.root_changed(RootChanged(nasty, nasty, nasty), "/accept"),
             render.log_alarm(LogAlarm(nasty, nasty), "file"),
-            [("", render.unread_list([Conversation(nasty, 2, 0)]))],
+            [("", render.unread_list([Conversation(nasty, 2, 0)], str))],
+            [("", labels[info.conversation])],
+            [("", group_words.changed(GroupChanged(nasty, nasty, nasty, nasty, nasty, nasty), "me"))],
+            render_groups.invited(
+                GroupInvited(nasty, nasty, nasty, nasty, 1, 1), labels[info.conversation], "#x", RICH
+            ),
+            render_groups.alarm(GroupAlarm(nasty, nasty, nasty, nasty, True), labels[info.conversation], "file"),
+            *render_groups.group(info, labels[info.conversation]),
+            *render_groups.groups(labels, [Conversation(info.conversation, 1, 0)]),
+            *render_groups.receipts([Mark(nasty, "read", 0)], NOW, RICH),
         ]
         for line in lines:
             text = render.plain(line)
             self.assertEqual(clean(text), text)
 
     def test_further_lines_stand_below_the_first(self) -> None:
-        first, second = render.plain(render.received(AT, NOW, "bob", "one\ntwo")).split("\n")
-        self.assertEqual(first.index("one"), second.index("two"))
+        for line in (
+            render.received(AT, NOW, "bob", "one\ntwo"),
+            render.message(Shown(AT, "bob", "one\ntwo", number=7), NOW, RICH),
+        ):
+            first, second = render.plain(line).split("\n")
+            self.assertEqual(first.index("one"), second.index("two"))
 
     def test_what_could_not_be_read_says_why_in_words_later_too(self) -> None:
         for reason, words in (
@@ -165,365 +167,19 @@ class RenderTests(SynchronousTestCase):
             ("of-another-version", "of-another-version"),
         ):
             item = HistoryItem("b" * 32 + ".1", "bob", "bob", "", 0, reason=reason, unreadable=True)
-            self.assertIn(f"({words})", render.plain(render.history(item, NOW, RICH, "a" * 32)))
+            self.assertIn(
+                f"({words})", render.plain(render.history(item, NOW, RICH, Whoami("alice", "a" * 32, "", True)))
+            )
 
     def test_every_style_is_defined(self) -> None:
-        lines = render.sent(0, NOW, "x", RICH, "read") + render.preview(AT, NOW, "b", "x", RICH)
+        shown = Shown(
+            0, "x", "hi @alice", number=1, own=True, here=True, state="read", me="alice", quote="y", edited=True
+        )
+        lines = render.message(shown, NOW, RICH) + render.preview(AT, NOW, "b", "x", RICH, "#g", mentioned=True)
+        lines += render.waiting(0, NOW, "b", 0, RICH) + render_groups.alarm(GroupAlarm("", "", "", "", True), "", "")
         styles = {style for style, _ in lines}
         for style in styles - {""}:
             self.assertIn(style.removeprefix("class:"), render.STYLES)
-
-
-class Vault:
-    """What a vault answers, from lists."""
-
-    def __init__(self) -> None:
-        self.items: list[HistoryItem] = []
-        self.known: list[Contact] = [Contact("bob", "aaaa"), Contact("carol", "cccc")]
-
-    def whoami(self) -> Whoami:
-        return Whoami("alice", "d1", "ffff", True)
-
-    def history(self, conversation: str, limit: int = 100, before: str = "") -> list[HistoryItem]:
-        return [item for item in self.items if item.conversation == conversation][-limit:]
-
-    def conversations(self) -> list[Conversation]:
-        users = list(dict.fromkeys(item.conversation for item in reversed(self.items)))
-        return [Conversation(user, self.unread(user), 1_795_000_000_000) for user in users]
-
-    def contacts(self) -> list[Contact]:
-        return self.known
-
-    def unread(self, conversation: str) -> int:
-        return sum(1 for item in self.items if item.conversation == conversation and not item.own and not item.read)
-
-
-class Messenger:
-    """What a messenger does, written down."""
-
-    alarm_file = "the file"
-
-    def __init__(self) -> None:
-        self.vault = Vault()
-        self.done: list[tuple[str, ...]] = []
-        self.count = 0
-
-    def send(self, to: str, text: str) -> str:
-        self.count += 1
-        self.done.append(("send", to, text))
-        self.vault.items.append(HistoryItem(f"d1.{self.count}", to, "alice", text, 0, True, "waiting"))
-        return f"d1.{self.count}"
-
-    def mark_read(self, conversation: str) -> None:
-        self.done.append(("read", conversation))
-        self.vault.items = [
-            HistoryItem(i.id, i.conversation, i.sender, i.text, i.at, i.own, i.state, read=True)
-            if i.conversation == conversation
-            else i
-            for i in self.vault.items
-        ]
-
-    def accept_root(self, user: str) -> None:
-        self.done.append(("accept", user))
-
-    def reconnect(self) -> None:
-        self.done.append(("reconnect",))
-
-
-class Paper:
-    """A screen that keeps what is printed."""
-
-    def __init__(self, live: bool = True) -> None:
-        self.live = live
-        self.lines: list[str] = []
-        self.ended = False
-
-    def show(self, line: Line) -> None:
-        self.lines.append(render.plain(line))
-
-    def redraw(self) -> None:
-        pass
-
-    def end(self) -> None:
-        self.ended = True
-
-
-class TalkTests(SynchronousTestCase):
-    def setUp(self) -> None:
-        self.messenger = Messenger()
-        self.clock = Clock()
-        self.begin(Paper())
-
-    def begin(self, paper: Paper) -> None:
-        self.paper = paper
-        self.talk = Talk(self.messenger, paper, RICH, self.clock, lambda: NOW)
-
-    def printed(self) -> list[str]:
-        lines, self.paper.lines = self.paper.lines, []
-        return lines
-
-    def live(self) -> list[str]:
-        return [render.plain(line) for line in self.talk.live()]
-
-    def prompt(self) -> str:
-        return render.plain(self.talk.prompt())
-
-    def status(self) -> str:
-        return render.plain(self.talk.status())
-
-    def tell(self, *events: Event) -> None:
-        self.talk.on_events(events)
-
-    def come(self, sender: str, text: str, n: int = 1) -> MessageReceived:
-        message = MessageReceived(sender, sender, text, AT, f"{sender}1.{n}")
-        self.messenger.vault.items.append(HistoryItem(message.id, sender, sender, text, 0))
-        return message
-
-    def test_a_message_waits_in_the_live_region_and_is_printed_once_with_its_state(self) -> None:
-        self.talk.typed("/msg bob hi")
-        self.printed()
-        self.assertEqual(len(self.live()), 1)
-        self.assertTrue(self.live()[0].endswith("you: hi  … waiting"))
-        self.tell(MessageState("d1.1", "bob", State.ACCEPTED))
-        self.assertTrue(self.live()[0].endswith("you: hi  ✓"))
-        self.tell(MessageState("d1.1", "bob", State.DELIVERED))
-        self.assertTrue(self.live()[0].endswith("you: hi  ✓✓"))
-        self.assertEqual(self.printed(), [])
-        self.clock.advance(HOLD_SECONDS)
-        self.assertEqual(self.live(), [])
-        (line,) = self.printed()
-        self.assertTrue(line.endswith("you: hi  ✓✓"))
-
-    def test_one_that_is_read_at_once_needs_no_second_line(self) -> None:
-        self.talk.typed("/msg bob hi")
-        self.printed()
-        self.tell(*[MessageState("d1.1", "bob", state) for state in (State.ACCEPTED, State.DELIVERED, State.READ)])
-        (line,) = self.printed()
-        self.assertTrue(line.endswith("you: hi  ✓✓ read"))
-        self.clock.advance(HOLD_SECONDS)
-        self.assertEqual(self.printed(), [])
-
-    def test_what_comes_later_is_told_in_one_line_for_many(self) -> None:
-        self.talk.typed("/msg bob one")
-        self.talk.typed("two")
-        self.tell(*[MessageState(f"d1.{n}", "bob", State.ACCEPTED) for n in (1, 2)])
-        self.clock.advance(HOLD_SECONDS)
-        self.printed()
-        self.tell(*[MessageState(f"d1.{n}", "bob", s) for s in (State.DELIVERED, State.READ) for n in (1, 2)])
-        self.assertEqual([line.strip() for line in self.printed()], ["✓✓ read  bob: 2 messages"])
-        self.tell(MessageState("d1.1", "bob", State.DELIVERED))
-        self.assertEqual(self.printed(), [], "a state never turns back")
-
-    def test_a_refused_message_says_why(self) -> None:
-        self.talk.typed("/msg bob hi")
-        self.printed()
-        self.tell(MessageState("d1.1", "bob", State.FAILED, "the mailbox is full"))
-        (line,) = self.printed()
-        self.assertTrue(line.endswith("you: hi  ✗ not sent: the mailbox is full"))
-
-    def test_what_comes_is_printed_after_what_was_accepted_and_before_what_waits(self) -> None:
-        self.talk.typed("/msg bob one")
-        self.talk.typed("two")
-        self.tell(MessageState("d1.1", "bob", State.ACCEPTED))
-        self.printed()
-        self.tell(self.come("bob", "an answer"))
-        lines = self.printed()
-        self.assertEqual([line.split(": ")[1].split("  ")[0] for line in lines], ["one", "an answer"])
-        self.assertEqual(len(self.live()), 1)
-
-    def test_many_that_wait_do_not_fill_the_screen(self) -> None:
-        self.talk.typed("/msg bob 0")
-        for n in range(1, 40):
-            self.talk.typed(str(n))
-        self.assertEqual(len(self.live()), LIVE_LINES + 1)
-        self.assertIn("35 more", self.live()[0])
-
-    def test_a_message_in_the_open_conversation_is_read(self) -> None:
-        self.talk.typed("/msg bob")
-        self.printed()
-        self.tell(self.come("bob", "hi"))
-        self.assertIn("bob: hi", self.printed()[0])
-        self.assertEqual(self.messenger.done[-1], ("read", "bob"))
-        self.assertNotIn("unread", self.status())
-
-    def test_a_message_elsewhere_is_announced_counted_and_not_read(self) -> None:
-        self.talk.typed("/msg bob")
-        self.printed()
-        self.tell(self.come("carol", "first line\nsecond " + "x" * 100))
-        (line,) = self.printed()
-        self.assertIn("✉ carol: first line second", line)
-        self.assertTrue(line.endswith("…"))
-        self.assertIn("unread: carol 1", self.status())
-        self.assertNotIn(("read", "carol"), self.messenger.done)
-        self.talk.typed("/msg carol")
-        self.assertIn(("read", "carol"), self.messenger.done)
-        self.assertNotIn("unread", self.status())
-
-    def test_a_full_mailbox_is_counted_not_printed(self) -> None:
-        self.tell(Connected("chat-1", 3))
-        self.printed()
-        self.tell(self.come("carol", "1", 1), self.come("carol", "2", 2), MailboxProgress(2, 3))
-        self.assertIn("receiving 3 messages: 2 (66 %)", self.status())
-        self.tell(self.come("dave", "3"), MailboxProgress(3, 3))
-        self.assertEqual(self.printed(), ["While you were away: carol 2, dave 1"])
-        self.assertIn("unread: dave 1, carol 2", self.status())
-
-    def test_a_plain_screen_says_how_far_it_is_now_and_then(self) -> None:
-        self.begin(Paper(live=False))
-        self.tell(Connected("chat-1", 10_000))
-        self.printed()
-        for done in range(1000, 10_000, 1000):
-            self.tell(MailboxProgress(done, 10_000))
-            self.clock.advance(LINE_EVERY / 2)
-        self.assertEqual(self.printed()[1], "receiving 10,000 messages: 5,000 (50 %)")
-        self.tell(self.come("carol", "hi"), MailboxProgress(10_000, 10_000))
-        self.assertEqual(self.printed(), ["received 10,000 messages", "While you were away: carol 1"])
-        self.assertNotIn("receiving", self.status())
-
-    def test_a_lost_connection_ends_the_receiving(self) -> None:
-        self.tell(Connected("chat-1", 10_000), MailboxProgress(64, 10_000))
-        self.assertIn("receiving 10,000 messages: 64 (0 %)", self.status())
-        self.tell(Disconnected("unreachable", "gone", 3.0))
-        self.assertNotIn("receiving", self.status())
-
-    def test_what_comes_at_once_into_the_open_conversation_is_marked_at_once(self) -> None:
-        self.talk.typed("/msg carol")
-        self.messenger.done.clear()
-        self.tell(*(self.come("carol", str(number), number) for number in range(64)))
-        self.assertEqual([done for done in self.messenger.done if done[0] == "read"], [("read", "carol")])
-        self.messenger.done.clear()
-        self.tell(self.come("dave", "hi"))
-        self.assertEqual(self.messenger.done, [])
-
-    def test_being_offline_is_said_once_and_counted_down(self) -> None:
-        self.tell(Connecting("x"), Disconnected("unreachable", "nobody there", 30.0))
-        self.assertEqual(len(self.printed()), 1)
-        self.assertIn("next try in 30 s", self.status())
-        self.clock.advance(20)
-        self.assertIn("next try in 10 s", self.status())
-        self.tell(Connecting("x"), Disconnected("unreachable", "nobody there", 60.0))
-        self.assertEqual(self.printed(), [])
-        self.tell(Connected("chat-2", 0))
-        self.assertEqual(self.printed(), ["connected to chat-2"])
-        self.assertIn("chat-2", self.status())
-
-    def test_moving_to_another_service_is_a_word_in_the_status_line(self) -> None:
-        for live in (True, False):
-            self.begin(Paper(live))
-            self.tell(Connected("chat-1", 0))
-            self.printed()
-            self.tell(Moving(2.0), Connecting("x"), Moving(4.0), Connecting("x"))
-            self.assertIn("moving to another service", self.status())
-            self.tell(Connected("chat-2", 0))
-            self.assertIn("chat-2", self.status())
-            self.assertEqual(self.printed(), [], "nobody is interrupted by it")
-
-    def test_a_move_that_takes_too_long_is_said_like_any_absence(self) -> None:
-        self.tell(Connected("chat-1", 0), Moving(2.0), Connecting("x"))
-        self.assertEqual(self.printed(), [])
-        self.tell(Disconnected("unreachable", "nobody there", 30.0))
-        self.assertIn("nobody there", self.printed()[0])
-        self.assertIn("next try in 30 s", self.status())
-        self.tell(Connected("chat-2", 0))
-        self.assertEqual(self.printed(), ["connected to chat-2"])
-
-    def test_the_end_of_all_trying_is_said(self) -> None:
-        self.tell(Disconnected("replaced", "This device has logged in elsewhere", None))
-        self.assertIn("logged in elsewhere", self.printed()[0])
-        self.assertIn("not connected", self.status())
-        self.talk.typed("/reconnect")
-        self.assertEqual(self.messenger.done, [("reconnect",)])
-
-    def test_a_changed_key_is_explained_and_accepted(self) -> None:
-        self.messenger.vault.known = [Contact("bob", "aaaa", "bbbb")]
-        self.tell(RootChanged("bob", "aaaa", "bbbb"))
-        self.assertIn("/accept bob", self.printed()[0])
-        self.talk.typed("/msg bob")
-        self.assertTrue(any("/accept bob" in line for line in self.printed()))
-        self.talk.typed("/accept bob")
-        self.assertIn(("accept", "bob"), self.messenger.done)
-        self.messenger.vault.known = [Contact("bob", "bbbb")]
-        self.printed()
-        self.talk.typed("/accept bob")
-        self.assertIn("has not changed", self.printed()[0])
-
-    def test_the_other_events(self) -> None:
-        self.tell(
-            MessageUnreadable("bob", "bob", "bad-mac", AT, "b.1", True),
-            MessageHeld("bob", "its keys are not known yet", "b.2"),
-            LogAlarm("two roots", "evidence"),
-            LogAlarm("two roots", "evidence", proof=False),
-            Notice("x", "something"),
-        )
-        text = "\n".join(self.printed())
-        for expected in ("asked for again", "kept unread", "ALARM", "or says so", "the file", "something"):
-            self.assertIn(expected, text)
-
-    def test_errors_of_commands_are_shown(self) -> None:
-        for line in ("hello", "/nonsense", "/msg", "/msg Bad!Name x", "/msg alice hi"):
-            self.talk.typed(line)
-            self.assertEqual(len(self.printed()), 1, line)
-        self.assertEqual(self.messenger.done, [])
-        self.assertRaises(CommandError, self.talk.open, "alice")
-
-    def test_who_help_whoami_history_quit(self) -> None:
-        self.come("dave", "hi")
-        self.talk.typed("/who")
-        who = "\n".join(self.printed())
-        for expected in ("dave", "1 unread", "bob", "carol"):
-            self.assertIn(expected, who)
-        self.talk.typed("/help")
-        self.assertIn("/history [WHO] [N]", self.printed()[0])
-        self.talk.typed("/whoami")
-        self.assertIn("alice, device d1", self.printed()[0])
-        self.talk.typed("/history dave")
-        self.assertIn("dave: hi", self.printed()[1])
-        self.talk.typed("/history erin")
-        self.assertIn("no messages", self.printed()[1])
-        self.talk.typed("/quit")
-        self.assertTrue(self.paper.ended)
-
-    def test_opening_shows_what_was_said_with_its_states_which_go_on(self) -> None:
-        self.messenger.vault.items = [
-            HistoryItem("d1.7", "bob", "alice", "mine", 0, True, "accepted"),
-            HistoryItem("d2.1", "bob", "alice", "from my phone", 0, True, "accepted"),
-        ]
-        self.talk.began("bob")
-        text = "\n".join(self.printed())
-        self.assertIn("you: mine  ✓", text)
-        self.assertIn("you (elsewhere): from my phone", text)
-        self.tell(MessageState("d1.7", "bob", State.READ))
-        self.assertIn("read", self.printed()[0])
-
-    def test_names_for_completion_begin_with_the_newest_conversation(self) -> None:
-        self.come("dave", "hi")
-        self.talk.began(None)
-        self.assertEqual(self.talk.names(), ["dave", "bob", "carol"])
-        self.assertIn("Unread: dave 1", self.printed()[1])
-
-    def test_leaving_prints_what_is_in_the_live_region(self) -> None:
-        self.talk.typed("/msg bob hi")
-        self.printed()
-        self.talk.ended()
-        self.assertIn("you: hi  … waiting", self.printed()[0])
-
-    def test_without_a_live_region_each_state_is_a_line(self) -> None:
-        self.begin(Paper(live=False))
-        self.talk.typed("/msg bob hi")
-        self.assertIn("you: hi  … waiting", self.printed()[-1])
-        self.tell(Connected("chat-1", 0), MessageState("d1.1", "bob", State.ACCEPTED))
-        self.assertIn('✓  bob: "hi"', self.printed()[-1])
-        self.tell(MessageState("d1.1", "bob", State.DELIVERED))
-        self.assertIn('✓✓  bob: "hi"', self.printed()[-1])
-
-    def test_a_dull_terminal_gets_no_symbols(self) -> None:
-        talk = Talk(self.messenger, self.paper, DULL, self.clock, lambda: NOW)
-        talk.began("bob")
-        talk.typed("hi")
-        talk.on_events([Connected("chat-1", 0), self.come("carol", "x")])
-        everything = [*self.printed(), *[render.plain(line) for line in talk.live()]]
-        everything += [render.plain(talk.prompt()), render.plain(talk.status())]
-        self.assertTrue("".join(everything).isascii(), everything)
 
 
 class PlainScreenTests(TestCase):
@@ -562,6 +218,7 @@ class Script:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.written: list[str] = []
         self.on_line: Any = lambda line: None
 
     def prompt(self) -> Line:
@@ -573,8 +230,11 @@ class Script:
     def status(self) -> Line:
         return [("", "the status line")]
 
-    def names(self) -> list[str]:
-        return ["bob", "carol"]
+    def completions(self, line: str) -> list[str]:
+        return commands.completions(line, ["bob", "carol"], ["#team"])
+
+    def writing(self, line: str) -> None:
+        self.written.append(line)
 
     def typed(self, line: str) -> None:
         self.lines.append(line)

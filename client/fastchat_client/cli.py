@@ -16,12 +16,12 @@ from sqlcipher3 import dbapi2 as sqlcipher  # type: ignore[import-untyped]
 from fastchat.errors import Busy, ConfigError, FastChatError, LoginFailed, RequestError, TrustError, Unreachable
 from fastchat.identity.invite import Invite, host_and_port
 from fastchat.identity.names import check_name
-from fastchat_client import cli_devices, once
-from fastchat_client.cli_messages import history, listen, send
-from fastchat_client.cli_options import USER, shared, typed_as
-from fastchat_client.cli_people import accept, contacts, whoami
+from fastchat_client import cli_conversations, cli_devices, cli_messages, cli_people, once
+from fastchat_client.cli_groups import group
+from fastchat_client.cli_options import WHERE, shared, typed_as
 from fastchat_client.entrance import Stage
 from fastchat_client.messenger import load_identity, new_facts, prepare
+from fastchat_client.naming import conversation_named
 from fastchat_client.once import NotYet, progress
 from fastchat_client.opening import open_profile, read_password
 from fastchat_client.profile import NoProfile, Profile, default_directory
@@ -105,11 +105,11 @@ def _begun(directory: Path, name: str) -> Profile | None:
 
 
 @cli.command()
-@click.argument("who", type=USER, required=False)
+@click.argument("who", type=WHERE, required=False)
 @click.option("--plain", is_flag=True, help="Lines in, lines out: for pipes, screen readers and dumb terminals.")
 @shared
 def chat(who: str | None, plain: bool, profile_dir: Path | None, password_file: Path | None) -> int:
-    """Talk, with WHO to begin with."""
+    """Talk, with WHO (somebody or a '#group') to begin with."""
     plain = plain or not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM", "dumb") == "dumb"
     with open_profile(profile_dir, password_file) as opened, opened.profile.locked():
         # Only now: what this imports belongs to the reactor that the terminal needs.
@@ -117,11 +117,14 @@ def chat(who: str | None, plain: bool, profile_dir: Path | None, password_file: 
             from fastchat_client.terminal.chat import plain_chat as talk
         else:
             from fastchat_client.terminal.chat import chat as talk
-        return run(lambda running: talk(running, opened.profile, opened.vault, who), on_asyncio=not plain)
+        conversation = conversation_named(opened.vault, who) if who else None
+        return run(lambda running: talk(running, opened.profile, opened.vault, conversation), on_asyncio=not plain)
 
 
-for _command in (send, listen, history, whoami, contacts, accept, *cli_devices.COMMANDS):
-    cli.add_command(_command)
+for _module in (cli_messages, cli_conversations, cli_people, cli_devices):
+    for _command in _module.COMMANDS:
+        cli.add_command(_command)
+cli.add_command(group)
 
 
 # --- the way out ---------------------------------------------------------------------------------------------------

@@ -52,7 +52,30 @@ class _User(click.ParamType[str]):
             self.fail(error.message, param, ctx)
 
 
+class _Where(click.ParamType[str]):
+    """Somebody, or a group: "#" and its name or the beginning of its id. Which one it is, the vault knows."""
+
+    name = "where"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value) if str(value).startswith("#") else USER.convert(value, param, ctx)
+
+
+class _Group(click.ParamType[str]):
+    """A group, also without its "#", which shells take for the beginning of a comment."""
+
+    name = "group"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return f"#{str(value).removeprefix('#')}"
+
+
 USER = _User()
+WHERE = _Where()
+GROUP = _Group()
+timeout_option = click.option(
+    "--timeout", "seconds", type=click.FloatRange(min=0), metavar="S", help="Exit 75 if it takes longer."
+)
 
 
 def typed_as(command: str, profile_dir: Path | None) -> str:

@@ -88,3 +88,6 @@ def accept(who: str, yes: bool, profile_dir: Path | None, password_file: Path | 
         Core(opened.vault).accept_root(who)
     click.echo(f"The new key of {who} is accepted; what had to wait goes on at the next connection.")
     return 0
+
+
+COMMANDS = (whoami, contacts, accept)

@@ -380,6 +380,11 @@ def state_reached(vault: Vault, n: int, state: State, reason: str = "") -> str:
     return history.advance(vault, vault.text("device"), n, state, reason)
 
 
+def is_empty(vault: Vault) -> bool:
+    """Whether nothing is left to be sent, neither what people see nor what devices say to each other."""
+    return vault.execute("SELECT 1 FROM outbox WHERE state < 2 LIMIT 1").fetchone() is None
+
+
 def outgoing_state(vault: Vault, n: int) -> State:
     """How far message `n` from here has come on its way out: `WAITING`, `ACCEPTED` or `FAILED`. What was sent so long
     ago that it is forgotten was accepted."""

@@ -11,6 +11,7 @@ from fastchat_client.events import Event
 from fastchat_client.messenger import Messenger
 from fastchat_client.profile import Profile
 from fastchat_client.running import INTERRUPTED, TRY_LATER, Running
+from fastchat_client.terminal.book import VaultBook
 from fastchat_client.terminal.plain import LineReader, PlainScreen
 from fastchat_client.terminal.talk import Talk
 from fastchat_client.terminal.text import look_of
@@ -27,7 +28,7 @@ async def chat(running: Running, profile: Profile, vault: Vault, who: str | None
     look = look_of(sys.stdout)
     screen = PromptScreen(look)
     messenger = Messenger(profile, vault, running.reactor, lambda events: talk.on_events(events))
-    talk = Talk(messenger, screen, look, running.reactor)
+    talk = Talk(messenger, screen, look, running.reactor, VaultBook(vault))
     running.on_signal = screen.end
     talk.began(who)
     messenger.start()
@@ -50,7 +51,7 @@ async def plain_chat(running: Running, profile: Profile, vault: Vault, who: str 
         talk.on_events(events)
 
     messenger = Messenger(profile, vault, running.reactor, told)
-    talk = Talk(messenger, screen, look_of(sys.stdout), running.reactor)
+    talk = Talk(messenger, screen, look_of(sys.stdout), running.reactor, VaultBook(vault))
     reader = LineReader(sys.stdin.fileno(), running.reactor, talk.typed, lambda: input_ended.callback(None))
     running.on_signal = screen.end
     input_ended.addCallback(lambda _: Deferred.fromCoroutine(_until_accepted(running, vault)))

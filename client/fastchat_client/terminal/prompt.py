@@ -25,7 +25,6 @@ from prompt_toolkit.renderer import print_formatted_text
 from prompt_toolkit.styles import Style
 from twisted.internet.defer import Deferred
 
-from fastchat_client.commands import completions
 from fastchat_client.terminal.render import STYLES, Line
 from fastchat_client.terminal.text import Look
 
@@ -39,7 +38,9 @@ class Shown(Protocol):
 
     def status(self) -> Line: ...
 
-    def names(self) -> list[str]: ...
+    def completions(self, line: str) -> list[str]: ...
+
+    def writing(self, line: str) -> None: ...
 
     def typed(self, line: str) -> None: ...
 
@@ -50,10 +51,8 @@ class _Completer(Completer):
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         line = document.text_before_cursor
-        if not line.startswith("/"):
-            return
         word = line.rpartition(" ")[2]
-        for found in completions(line, self._shown.names()):
+        for found in self._shown.completions(line):
             yield Completion(found, start_position=-len(word))
 
 
@@ -143,6 +142,7 @@ class PromptScreen:
             return False  # the line is cleared, the application goes on
 
         session.default_buffer.accept_handler = entered
+        session.default_buffer.on_text_changed += lambda buffer: shown.writing(buffer.text)
         return session
 
     def _started(self, shown: Shown) -> None:

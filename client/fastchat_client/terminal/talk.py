@@ -1,71 +1,56 @@
 """The chat as a person sees it, apart from the terminal that shows it: events and typed lines in, printed lines out.
 
-A sent message stays in the live region, above the prompt, while it is on its way and for a moment after: there its
-state can change where it stands. Then it is printed with the state that it has; what changes later is said in a short
-line. It knows no prompt_toolkit: it prints on a `Screen`.
+Every message of an open conversation has a number before it, by which commands name it. What happens to a message
+later (a reaction, another text) is said in a short line of its own, for what is printed stays as it is. It knows no
+prompt_toolkit: it prints on a `Screen`.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from fastchat.errors import FastChatError
 from fastchat_client import commands
 from fastchat_client.events import (
-    Connected,
-    Connecting,
-    Disconnected,
+    Deleted,
+    Edited,
     Event,
     LogAlarm,
-    MailboxProgress,
     MessageHeld,
     MessageReceived,
     MessageState,
     MessageUnreadable,
-    Moving,
+    MessageWaiting,
     Notice,
+    PresenceChanged,
+    Reacted,
     RootChanged,
     State,
+    TimerChanged,
+    TypingNow,
 )
+from fastchat_client.group_acting import Act
 from fastchat_client.terminal import render
-from fastchat_client.terminal.interfaces import Mouth, Screen
-from fastchat_client.terminal.progress import Progress
+from fastchat_client.terminal.groups import GroupTalk
+from fastchat_client.terminal.interfaces import Book, Mouth, Screen
+from fastchat_client.terminal.lines import MessageLines
+from fastchat_client.terminal.network import Network
+from fastchat_client.terminal.numbers import Named
 from fastchat_client.terminal.render import Line
+from fastchat_client.terminal.sent import Sent, SentMessages
+from fastchat_client.terminal.signs import Signs
+from fastchat_client.terminal.surroundings import Surroundings
 from fastchat_client.terminal.text import Look, clean_line
 from fastchat_client.vault import Conversation
 
-HOLD_SECONDS = 3.0
-"""How long an accepted message stays in the live region: long enough for the marks of somebody who is looking."""
-
-LIVE_LINES = 5
-"""Of the live region; more messages than that are counted."""
-
 OPEN_LINES = 10
 MOST_OPEN_LINES = 50
-REMEMBERED = 1000
-"""Printed messages whose further states are still told."""
-
-_ORDER = (State.WAITING, State.ACCEPTED, State.DELIVERED, State.READ, State.FAILED)
-
-
-@dataclass
-class Sent:
-    """A message sent from this screen. `at`: milliseconds since 1970."""
-
-    id: str
-    conversation: str
-    text: str
-    at: int
-    state: State = State.WAITING
-    reason: str = ""
 
 
 class Talk:
-    """A `commands.Face`. `reactor` is a clock for the live region; `now` the time that people see."""
+    """A `face.Face`. `reactor` is a clock for the live region; `now` the time that people see."""
 
     def __init__(
         self,
@@ -73,67 +58,47 @@ class Talk:
         screen: Screen,
         look: Look,
         reactor: Any,
+        book: Book,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._messenger = messenger
         self._screen = screen
         self._look = look
-        self._reactor = reactor
+        self._book = book
         self._now = now
         self._me = messenger.vault.whoami()
         self._open: str | None = None
-        self._live: OrderedDict[str, Sent] = OrderedDict()
-        self._printed: OrderedDict[str, Sent] = OrderedDict()
-        self._came: dict[str, int] = {}
         self._seen = False
         """Something has come into the open conversation."""
-        self._lines = Progress(reactor.seconds)
-        self._progress: MailboxProgress | None = None
         self._conversations: list[Conversation] = []
-        self._service = ""
-        self._offline = "not connected yet"
-        self._told_offline = False
-        self._moving = False
-        self._retry_at: float | None = None
+        self._groups = GroupTalk(messenger, screen, look, reactor, book, self._me.user)
+        self._network = Network(screen, reactor, self._groups.label)
+        self._lines = MessageLines(look, book, self._me, self._groups.label, now)
+        self._sent = SentMessages(screen, look, reactor, self._sent_line, self._groups.label)
+        self._signs = Signs(reactor)
+        self._around = Surroundings(self._me.user, look, self._network, self._groups, self._signs)
 
     # --- what the screen asks for ----------------------------------------------------------------------------------
 
     def prompt(self) -> Line:
-        dot = "class:online" if self._service else "class:trying" if self._retry_at is not None else "class:offline"
-        who = clean_line(self._open) if self._open else "(nobody)"
-        symbol = self._look.symbol("●", "*" if self._service else "-")
-        return [(dot, f"{symbol} "), ("class:head", who), ("", self._look.symbol(" › ", " > "))]
+        return self._around.prompt(self._open)
 
     def live(self) -> list[Line]:
         """Messages on their way, each with its state, the oldest first."""
-        sent = list(self._live.values())
-        lines = [self._sent_line(message) for message in sent[-LIVE_LINES:]]
-        if len(sent) > LIVE_LINES:
-            lines.insert(0, render.notice(f"{len(sent) - LIVE_LINES} more before these"))
-        return lines
+        return self._sent.lines()
 
     def status(self) -> Line:
-        """Who, where, what is unread: the status line."""
-        parts = [self._me.user]
-        if self._progress is not None:
-            parts.append(render.receiving(self._progress))
-        elif self._service:
-            parts.append(clean_line(self._service))
-        elif self._moving:
-            parts.append("moving to another service")
-        elif self._retry_at is not None:
-            wait = max(0, round(self._retry_at - self._reactor.seconds()))
-            parts.append(f"not connected; next try in {wait} s" if wait else "connecting")
-        else:
-            parts.append(self._offline)
-        if unread := render.unread_list([c for c in self._conversations if c.user != self._open]):
-            parts.append(f"unread: {unread}")
-        return [("", self._look.symbol(" · ", " | ").join(parts))]
+        return self._around.status(self._open, self._conversations)
 
-    def names(self) -> list[str]:
-        """Whom a name that is being typed could mean."""
-        known = [c.user for c in self._conversations]
-        return known + sorted(c.user for c in self._messenger.vault.contacts() if c.user not in known)
+    def completions(self, line: str) -> list[str]:
+        """How the last word of a line that is being typed could go on."""
+        return self._around.completions(line, self._open, self._conversations, self._messenger.vault.contacts())
+
+    def writing(self, line: str) -> None:
+        """A person is typing, this far."""
+        is_text = bool(line.strip()) and (not line.startswith("/") or line.startswith("//"))
+        if is_text and self._open and self._network.service and self._signs.is_time_to_say(self._open):
+            self._messenger.typing(self._open)
 
     def typed(self, line: str) -> None:
         """Do what a person typed."""
@@ -148,13 +113,13 @@ class Talk:
         self._screen.show(render.notice(f"FastChat: you are {self._me.user}. /help lists the commands."))
         if who is not None:
             self.open(who)
-        elif unread := render.unread_list(self._conversations):
+        elif unread := self._unread(self._conversations):
             self._screen.show([("class:unread", f"Unread: {unread}"), ("class:notice", "  (/msg WHO reads them)")])
+        self._groups.tell_invitations()
 
     def ended(self) -> None:
         """The screen goes: what is in the live region is printed as it is."""
-        for message in list(self._live.values()):
-            self._print(message)
+        self._sent.print_all()
 
     # --- a face ----------------------------------------------------------------------------------------------------
 
@@ -162,41 +127,117 @@ class Talk:
     def conversation(self) -> str | None:
         return self._open
 
-    def open(self, who: str) -> None:
-        if who == self._open:
+    def meant(self, word: str) -> str:
+        return self._book.conversation_named(word)
+
+    def message(self, word: str, *, own: bool) -> str:
+        if word == "last":
+            if self._open is None or (named := self._lines.numbers.last(self._open, own=own)) is None:
+                raise commands.CommandError(f"there is no message of {'yours' if own else 'somebody else'} here yet")
+            return named.id
+        if word.isascii() and word.isdecimal():
+            found = self._lines.numbers.get(int(word[:4]))
+            if found is None:
+                raise commands.CommandError(f"no message on the screen has the number {word}")
+            return found.id
+        return self._book.message_named(word)
+
+    def open(self, conversation: str) -> None:
+        if conversation == self._open:
             return
-        if who == self._me.user:
+        if conversation == self._me.user:
             raise commands.CommandError("that is you; a conversation takes two")
-        self._print_settled()
-        self._open = who
-        unread = self._messenger.vault.unread(who)
-        self._screen.show(render.head(who, self._look))
-        self._show_items(who, min(max(OPEN_LINES, unread), MOST_OPEN_LINES))
+        self._sent.print_settled()
+        self._open = conversation
+        unread = self._messenger.vault.unread(conversation)
+        info = self._groups.info(conversation)
+        self._screen.show(render.head(self._groups.label(conversation), self._look, info.topic if info else ""))
+        self._show_items(conversation, min(max(OPEN_LINES, unread), MOST_OPEN_LINES))
         if unread > MOST_OPEN_LINES:
             self._screen.show(render.notice(f"{unread - MOST_OPEN_LINES} earlier unread ones: /history {unread}"))
-        self._warn_of_changed_root(who)
-        self._read(who)
+        self._groups.tell_state(conversation)
+        self._warn_of_changed_root(conversation)
+        self._read(conversation)
 
-    def send(self, who: str, text: str) -> None:
-        message = Sent(self._messenger.send(who, text), who, text, round(self._now().timestamp() * 1000))
-        if self._screen.live:
-            self._live[message.id] = message
-        else:
-            self._remember(message)
-            if not self._service:
-                self._screen.show(self._sent_line(message))
-        self._screen.redraw()
+    def send(self, conversation: str, text: str) -> None:
+        self._add(self._messenger.send(conversation, text), conversation, text)
 
-    def show_people(self) -> None:
-        for line in render.people(self._messenger.vault.conversations(), self._messenger.vault.contacts(), self._now()):
+    def reply(self, message: str, text: str) -> None:
+        conversation = self._named(message).conversation
+        self._lines.replies(message_id := self._messenger.send(conversation, text, reply=message), message)
+        self._add(message_id, conversation, text)
+
+    def react(self, message: str, emoji: str, *, remove: bool) -> None:
+        self._messenger.react(message, emoji, remove)
+        self._screen.show(self._lines.reaction(message, self._me.user, emoji, removed=remove))
+
+    def edit(self, message: str, text: str) -> None:
+        self._messenger.edit(message, text)
+        self._changed_text(message, self._me.user, text)
+
+    def delete(self, message: str) -> None:
+        self._messenger.delete(message)
+        self._gone(message, self._me.user)
+
+    def show_message(self, message: str) -> None:
+        for line in self._lines.receipts(message, self._named(message)):
             self._screen.show(line)
 
-    def show_history(self, who: str, limit: int) -> None:
-        self._screen.show(render.head(who, self._look))
-        if not self._show_items(who, limit):
+    def show_people(self) -> None:
+        vault = self._messenger.vault
+        label, online, blocked = self._groups.label, self._signs.online, self._book.blocked()
+        for line in render.people(
+            vault.conversations(), vault.contacts(), self._now(), self._look, label, online, blocked
+        ):
+            self._screen.show(line)
+
+    def show_history(self, conversation: str, limit: int) -> None:
+        self._screen.show(render.head(self._groups.label(conversation), self._look))
+        if not self._show_items(conversation, limit):
             self._screen.show(render.notice("no messages"))
-        if who == self._open:
-            self._read(who)
+        if conversation == self._open:
+            self._read(conversation)
+
+    def set_timer(self, conversation: str, seconds: int) -> None:
+        self._messenger.set_timer(conversation, seconds)
+        self._screen.show(self._lines.timer(conversation, self._me.user, seconds))
+
+    def mute(self, conversation: str, on: bool) -> None:
+        self._messenger.mute(conversation, on)
+        what = "comes without a sign from now on" if on else "comes with a sign again"
+        self._screen.show(render.note(f"What is written in {self._groups.label(conversation)} {what}."))
+        self._conversations = self._messenger.vault.conversations()
+
+    def block(self, user: str, on: bool) -> None:
+        self._messenger.block(user, on)
+        what = "You see and hear nothing more of" if on else "You hear again of"
+        self._screen.show(render.note(f"{what} {user}."))
+
+    def set_presence(self, on: bool) -> None:
+        self._messenger.set_presence(on)
+        self._signs.online.clear()
+        who = (
+            "Others see when you are there, and you when they are."
+            if on
+            else "Nobody sees any more that you are there."
+        )
+        self._screen.show(render.note(who))
+
+    def create_group(self, name: str, topic: str) -> None:
+        conversation = self._groups.create(name, topic)
+        self.open(conversation)
+
+    def act(self, group: str, act: Act) -> None:
+        self._groups.act(group, act, connected=bool(self._network.service))
+
+    def change_role(self, group: str, user: str, *, up: bool) -> None:
+        self.act(group, self._groups.role(group, user, up=up))
+
+    def show_groups(self) -> None:
+        self._groups.show_all(self._messenger.vault.conversations())
+
+    def show_group(self, group: str) -> None:
+        self._groups.show(group)
 
     def accept(self, who: str) -> None:
         changed = {contact.user for contact in self._messenger.vault.contacts() if contact.changed_to}
@@ -222,14 +263,13 @@ class Talk:
     # --- events ----------------------------------------------------------------------------------------------------
 
     def on_events(self, events: Sequence[Event]) -> None:
-        late: OrderedDict[str, Sent] = OrderedDict()
         self._seen = False
         for event in events:
             if isinstance(event, MessageState):
-                self._state(event, late)
+                self._sent.on_state(event)
             else:
                 self._event(event)
-        self._tell_late(late)
+        self._sent.tell_late()
         if self._seen and self._open is not None:
             # Once for all that came: each time is a transaction.
             self._messenger.mark_read(self._open)
@@ -240,154 +280,107 @@ class Talk:
         show = self._screen.show
         if isinstance(event, MessageReceived):
             self._received(event)
+        elif isinstance(event, MessageWaiting):
+            show(self._lines.waiting(event, is_open=event.conversation == self._open))
         elif isinstance(event, MessageUnreadable):
             show(render.unreadable(event.at, self._now(), event.sender, event.reason, event.retrying))
         elif isinstance(event, MessageHeld):
             show(render.problem(f"A message of {clean_line(event.sender)} is kept unread: {clean_line(event.reason)}"))
+        elif isinstance(event, Reacted | Edited | Deleted | TimerChanged | TypingNow | PresenceChanged):
+            self._said_of(event)
         elif isinstance(event, RootChanged):
             show(render.root_changed(event, f"/accept {clean_line(event.user)}"))
         elif isinstance(event, LogAlarm):
             show(render.log_alarm(event, self._messenger.alarm_file))
         elif isinstance(event, Notice):
             show(render.notice(event.text))
-        elif isinstance(event, MailboxProgress):
-            self._mailbox(event)
+        elif (joined := self._groups.on_event(event, self._open, quiet=self._network.is_catching_up)) is not None:
+            if joined:
+                self.open(joined)
         else:
-            self._network(event)
+            self._network.on_event(event)
 
     def _received(self, event: MessageReceived) -> None:
+        self._signs.has_written(event.conversation, event.sender)
         if event.conversation == self._open:
-            self._print_settled()
-            self._screen.show(render.received(event.at, self._now(), event.sender, event.text, event.own))
+            self._sent.print_settled()
+            self._screen.show(self._lines.received(event))
             self._seen |= not event.own
-        elif event.own:
+        elif event.own or (event.muted and not event.mentioned):
             return
-        elif self._progress is not None:
-            self._came[event.conversation] = self._came.get(event.conversation, 0) + 1
+        elif self._network.is_catching_up:
+            self._network.came(event.conversation)
+        elif event.earlier:
+            self._groups.earlier(event.conversation)
         else:
-            self._screen.show(render.preview(event.at, self._now(), event.sender, event.text, self._look))
+            self._screen.show(self._lines.preview(event))
             if self._open is None:
-                self._screen.show(render.notice(f"/msg {clean_line(event.conversation)} opens it"))
+                self._screen.show(render.notice(f"   /msg {self._groups.typing(event.conversation)} opens it"))
 
-    def _mailbox(self, event: MailboxProgress) -> None:
-        if not self._screen.live and (line := self._lines.line(event)):
-            self._screen.show(render.notice(line))
-        if event.done < event.total:
-            self._progress = event
+    def _said_of(self, event: Reacted | Edited | Deleted | TimerChanged | TypingNow | PresenceChanged) -> None:
+        """Something about a message, a conversation or a person: a short line, if one looks at it."""
+        if isinstance(event, PresenceChanged):
+            self._signs.is_there(event.user, event.online)
+        elif isinstance(event, TypingNow):
+            self._signs.writes(event.conversation, event.sender)
+        elif isinstance(event, Edited):
+            self._changed_text(event.id, event.sender, event.text, shown=event.conversation == self._open)
+        elif isinstance(event, Deleted):
+            self._gone(event.id, event.sender, shown=event.conversation == self._open)
+        elif event.conversation != self._open:
             return
-        self._progress = None
-        if self._came:
-            came = ", ".join(f"{clean_line(user, 64)} {count:,}" for user, count in self._came.items())
-            self._screen.show([("class:unread", f"While you were away: {came}")])
-        self._came = {}
+        elif isinstance(event, Reacted):
+            self._screen.show(self._lines.reaction(event.id, event.sender, event.emoji, removed=event.removed))
+        else:
+            self._screen.show(self._lines.timer(event.conversation, event.sender, event.seconds))
 
-    def _network(self, event: Event) -> None:
-        if isinstance(event, Connected):
-            self._service, self._retry_at, self._offline = event.service, None, ""
-            if self._told_offline or not (self._screen.live or self._moving):
-                self._screen.show(render.notice(f"connected to {clean_line(event.service, 64)}"))
-            self._told_offline = self._moving = False
-            if event.waiting:
-                self._progress = MailboxProgress(0, event.waiting)
-        elif isinstance(event, Connecting):
-            self._retry_at = self._reactor.seconds()
-        elif isinstance(event, Moving):
-            self._service, self._progress, self._moving = "", None, True
-            self._retry_at = self._reactor.seconds() + event.retry_in
-        elif isinstance(event, Disconnected):
-            self._moving = False
-            self._disconnected(event)
+    # --- messages --------------------------------------------------------------------------------------------------
 
-    def _disconnected(self, event: Disconnected) -> None:
-        self._service, self._progress = "", None
-        self._lines.broken_off()
-        reason = clean_line(event.reason)
-        if event.retry_in is None:
-            self._retry_at, self._offline = None, "not connected"
-            self._screen.show([("class:alarm", f"Not connected any more: {reason}")])
-            self._screen.show(render.notice("What you write waits in the outbox; /reconnect tries again."))
-            return
-        self._retry_at = self._reactor.seconds() + event.retry_in
-        if not self._told_offline:
-            self._told_offline = True
-            self._screen.show(render.problem(f"Not connected: {reason}. What you write waits and goes out by itself."))
+    def _add(self, message_id: str, conversation: str, text: str) -> None:
+        self._signs.said(conversation)
+        sent = Sent(message_id, conversation, text, round(self._now().timestamp() * 1000))
+        self._lines.number(Named(message_id, conversation, self._me.user, text, own=True))
+        self._sent.add(sent, connected=bool(self._network.service))
 
-    # --- sent messages ---------------------------------------------------------------------------------------------
+    def _named(self, message_id: str) -> Named:
+        named = self._lines.named(message_id)
+        if named is None:
+            raise commands.CommandError("this message is not here any more")
+        return named
 
-    def _state(self, event: MessageState, late: OrderedDict[str, Sent]) -> None:
-        message = self._live.get(event.id)
-        printed = message is None
-        message = message or self._printed.get(event.id)
-        if message is None or _ORDER.index(event.state) <= _ORDER.index(message.state):
-            return
-        first_settled = message.state is State.WAITING
-        message.state, message.reason = event.state, event.reason
-        if printed:
-            late[message.id] = message
-        elif event.state in (State.READ, State.FAILED):
-            self._print_up_to(message)
-        elif first_settled:
-            self._reactor.callLater(HOLD_SECONDS, self._held_long_enough, message)
+    def _changed_text(self, message_id: str, sender: str, text: str, *, shown: bool = True) -> None:
+        in_live = message_id in self._sent
+        self._sent.change(message_id, text)
+        line = self._lines.changed(message_id, sender, text)
+        if shown and not in_live:
+            self._screen.show(line)
+        self._screen.redraw()
 
-    def _held_long_enough(self, message: Sent) -> None:
-        if message.id in self._live:
-            self._print_up_to(message)
-            self._screen.redraw()
-
-    def _print_up_to(self, message: Sent) -> None:
-        """Print it, and what was accepted before it: the order in which they were written stays."""
-        for earlier in list(self._live.values()):
-            if earlier.state is not State.WAITING:
-                self._print(earlier)
-            if earlier is message:
-                break
-
-    def _print_settled(self) -> None:
-        """Something is about to be printed that comes after what was accepted."""
-        for message in list(self._live.values()):
-            if message.state is not State.WAITING:
-                self._print(message)
-
-    def _print(self, message: Sent) -> None:
-        del self._live[message.id]
-        self._screen.show(self._sent_line(message))
-        self._remember(message)
-
-    def _remember(self, message: Sent) -> None:
-        if message.state not in (State.READ, State.FAILED):
-            self._printed[message.id] = message
-            if len(self._printed) > REMEMBERED:
-                self._printed.popitem(last=False)
+    def _gone(self, message_id: str, sender: str, *, shown: bool = True) -> None:
+        self._sent.drop(message_id)
+        line = self._lines.gone(message_id, sender)
+        if shown:
+            self._screen.show(line)
+        self._screen.redraw()
 
     def _sent_line(self, message: Sent) -> Line:
-        line = render.sent(message.at, self._now(), message.text, self._look, message.state, message.reason)
-        if message.conversation != self._open:
-            line.insert(2, ("class:notice", f" to {clean_line(message.conversation)}"))
-        return line
+        return self._lines.sent(message, is_open=message.conversation == self._open)
 
-    def _tell_late(self, late: OrderedDict[str, Sent]) -> None:
-        groups: OrderedDict[tuple[str, State, str], list[str]] = OrderedDict()
-        for message in late.values():
-            groups.setdefault((message.conversation, message.state, message.reason), []).append(message.text)
-            if message.state in (State.READ, State.FAILED):
-                self._printed.pop(message.id, None)
-        for (conversation, state, reason), texts in groups.items():
-            self._screen.show(render.late(self._look, conversation, state, texts, reason))
-
-    # --- reading ---------------------------------------------------------------------------------------------------
-
-    def _show_items(self, who: str, limit: int) -> int:
-        items = self._messenger.vault.history(who, limit)
+    def _show_items(self, conversation: str, limit: int) -> int:
+        items = self._messenger.vault.history(conversation, limit)
         for item in items:
-            if item.id in self._live:
+            if item.id in self._sent:
                 continue
-            self._screen.show(render.history(item, self._now(), self._look, self._me.device))
+            self._screen.show(self._lines.past(item))
             if item.own and item.state in (State.WAITING, State.ACCEPTED, State.DELIVERED) and item.id:
-                self._remember(Sent(item.id, who, item.text, item.at, State(item.state)))
+                self._sent.remember(Sent(item.id, conversation, item.text, item.at, State(item.state)))
         return len(items)
 
-    def _read(self, who: str) -> None:
-        self._messenger.mark_read(who)
+    def _unread(self, conversations: Sequence[Conversation]) -> str:
+        return render.unread_list(conversations, self._groups.label)
+
+    def _read(self, conversation: str) -> None:
+        self._messenger.mark_read(conversation)
         self._conversations = self._messenger.vault.conversations()
         self._screen.redraw()
 

@@ -1,0 +1,190 @@
+"""Something that is to be done on the network, and waited for: a message, or an act upon a group.
+
+It is composed into the vault first, and from there it is done sooner or later, whatever becomes of this process. Then
+either this process connects and does it, or it looks on while the one does that is connected with this profile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.task import deferLater
+
+from fastchat.errors import FastChatError, RequestError, TrustError, UnknownGroup
+from fastchat_client.events import Connected, Disconnected, Event, GroupAlarm, LogAlarm, State
+from fastchat_client.groups import resolve
+from fastchat_client.messenger import Messenger
+from fastchat_client.once import DOUBT, Ending, NotYet, problem_of, say, until
+from fastchat_client.outbox import is_empty, outgoing_state
+from fastchat_client.profile import Profile, ProfileInUse
+from fastchat_client.running import Running, run
+from fastchat_client.vault import Vault, split_id
+
+POLL_SECONDS = 0.1
+"""Between two looks at what another process has done to the vault."""
+SETTLE_SECONDS = 5.0
+"""For what else there is to be sent, once the errand is done; it is sent later otherwise."""
+FIND_SECONDS = 10.0
+"""From the login, for a group that is not known here to be told of: as long as an invitation may be on its way."""
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What was composed. `outcome`: what the vault says has become of it: an exit code, an error, or None while it is
+    under way. `waits`: what is true of it until then, in words; `undone`: what is, if it cannot be done."""
+
+    outcome: Callable[[], int | FastChatError | None]
+    waits: str = "it waits in the outbox"
+    undone: str = "nothing was done"
+    to: str = ""
+    """The user whose changed key keeps it back."""
+
+    @property
+    def kept(self) -> str:
+        return f"{self.waits} and goes out at the next connection"
+
+
+Composing = Callable[[str], Errand]
+"""Composes it for a conversation, once."""
+
+
+def carry_out(profile: Profile, vault: Vault, where: str, compose: Composing, seconds: float | None) -> int:
+    """Have it done, in the way that the profile's lock allows; its exit code. `where`: the conversation, as a person
+    writes it ("bob", "#team"; "" if `compose` knows). Raises why it will never be done, or `NotYet` after `seconds`."""
+    try:
+        with profile.locked():
+            return run(lambda running: connect_for(running, profile, vault, where, compose, seconds))
+    except ProfileInUse:
+        return run(lambda running: look_on(running, vault, where, compose, seconds))
+
+
+def outgoing(vault: Vault, message_id: str, to: str = "") -> Errand:
+    """A message, or whatever else stands in the outbox as `message_id`; done when it cannot be lost any more."""
+
+    def outcome() -> int | FastChatError | None:
+        state = outgoing_state(vault, split_id(message_id)[1])
+        if state is not State.FAILED:
+            return None if state is State.WAITING else 0
+        why = next((item.reason for item in vault.history(to, 20) if item.id == message_id), "").rstrip(".")
+        return RequestError(f"the message was refused: {why}; it stays in the history, marked as not sent")
+
+    return Errand(outcome, "the message waits in the outbox", "the message was not sent", to)
+
+
+async def connect_for(
+    running: Running, profile: Profile, vault: Vault, where: str, compose: Composing, seconds: float | None
+) -> int:
+    """This process holds the profile's lock, connects, and does it."""
+    began = running.reactor.seconds()
+    try:
+        conversation = where and resolve(vault, where)
+    except UnknownGroup:
+        conversation = await find(running, profile, vault, where, seconds)
+    errand = compose(conversation)
+    if (outcome := _outcome(vault, errand)) is not None:
+        return _ended(outcome)
+    ending = Ending()
+    said: set[str] = set()
+
+    def told(events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, LogAlarm) and event.proof:
+                ending(TrustError(f"{event.reason}; evidence: {messenger.alarm_file}; {errand.undone}"))
+            elif isinstance(event, LogAlarm):
+                say(DOUBT)
+            elif isinstance(event, GroupAlarm):
+                say(f"ALARM: {event.reason}")
+            elif isinstance(event, Disconnected) and not ending.result.called:
+                _disconnected(event, errand, ending, said)
+        if not ending.result.called and (outcome := _outcome(vault, errand)) is not None:
+            ending(outcome)
+
+    messenger = Messenger(profile, vault, running.reactor, told)
+    messenger.start()
+    left = None if seconds is None else max(0.0, seconds - (running.reactor.seconds() - began))
+    try:
+        code = await until(running.reactor, left, ending, lambda: NotYet(f"not done yet; {errand.kept}"))
+        # What comes of it: keys for those who are in a group now, its name for who is invited to it.
+        settled = running.reactor.seconds() + SETTLE_SECONDS
+        while not is_empty(vault) and running.reactor.seconds() < settled:
+            await deferLater(running.reactor, POLL_SECONDS)
+        return code
+    finally:
+        await messenger.stop()
+
+
+def _disconnected(event: Disconnected, errand: Errand, ending: Ending, said: set[str]) -> None:
+    problem = problem_of(event)
+    if event.retry_in is None or isinstance(problem, TrustError):
+        ending(type(problem)(f"{problem.message}; {errand.kept}"))
+    elif problem.message not in said:
+        said.add(problem.message)
+        say(f"{problem.message}; trying again. If you leave with Ctrl-C, {errand.kept}")
+
+
+async def look_on(running: Running, vault: Vault, where: str, compose: Composing, seconds: float | None) -> int:
+    """As `connect_for`, while another process is connected with this profile: it does it, this one looks on."""
+    errand = compose(where and resolve(vault, where))
+    began = running.reactor.seconds()
+    while (outcome := _outcome(vault, errand)) is None:
+        if vault.alarm():
+            raise TrustError(f"the server has contradicted its key log; {errand.undone}")
+        if seconds is not None and running.reactor.seconds() - began >= seconds:
+            raise NotYet(f"not done yet; {errand.kept}")
+        await deferLater(running.reactor, POLL_SECONDS)
+    return _ended(outcome)
+
+
+def _ended(outcome: int | FastChatError) -> int:
+    if isinstance(outcome, FastChatError):
+        raise outcome
+    return outcome
+
+
+def _outcome(vault: Vault, errand: Errand) -> int | FastChatError | None:
+    outcome = errand.outcome()
+    if outcome is None and any(one.user == errand.to and one.changed_to for one in vault.contacts()):
+        return TrustError(
+            f"the key of {errand.to} has changed; {errand.waits} until you accept it: ask {errand.to} in "
+            f"another way, then type fastchat accept {errand.to}"
+        )
+    return outcome
+
+
+async def find(running: Running, profile: Profile, vault: Vault, where: str, seconds: float | None) -> str:
+    """The conversation of a group that has not been told of yet: it may be on its way, so it is waited for until a
+    moment after the login. Raises `UnknownGroup`."""
+    ending = Ending()
+    found: list[str] = []
+    said: set[str] = set()
+
+    def look() -> int | FastChatError:
+        try:
+            found.append(resolve(vault, where))
+        except UnknownGroup as error:
+            return error
+        ending(0)
+        return 0
+
+    def told(events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Connected):
+                running.reactor.callLater(FIND_SECONDS, lambda: ending(look()))
+            elif isinstance(event, Disconnected) and not ending.result.called:
+                problem = problem_of(event)
+                if event.retry_in is None or isinstance(problem, TrustError):
+                    ending(problem)
+                elif problem.message not in said:
+                    said.add(problem.message)
+                    say(f"{problem.message}; trying again")
+        if not ending.result.called:
+            look()
+
+    messenger = Messenger(profile, vault, running.reactor, told)
+    messenger.start()
+    try:
+        await until(running.reactor, seconds, ending, look)
+    finally:
+        await messenger.stop()
+    return found[0]

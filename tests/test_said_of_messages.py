@@ -14,6 +14,7 @@ from fastchat_client.events import Deleted, Edited, MessageReceived, Notice, Rea
 from fastchat_client.marking import MOST_REACTIONS, reactions_of
 from fastchat_client.vault import Vault, split_id
 from tests.support.conversation import Person, SceneTest
+from tests.support.vaults import words_in
 
 OFFENSIVE = "the words that are to go"
 
@@ -264,16 +265,6 @@ class Edits(Pair):
 
 
 class Deletes(Pair):
-    def words_in(self, person: Person, words: str = OFFENSIVE) -> list[str]:
-        """The tables of a vault in which these words stand."""
-        names = [name for (name,) in person.vault.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        found = []
-        for name in names:
-            rows = person.vault.execute(f"SELECT * FROM {name}").fetchall()  # noqa: S608
-            if any(words in str(value) or words.encode() in _bytes(value) for row in rows for value in row):
-                found.append(name)
-        return found
-
     def test_it_is_gone_everywhere(self) -> None:
         second = self.second_device(self.alice)
         message_id = self.alice.says("bob", f"first {OFFENSIVE}")
@@ -284,7 +275,7 @@ class Deletes(Pair):
         self.scene.settle()
         everybody = (self.alice, second, self.bob)
         for person in everybody:
-            self.assertIn("messages", self.words_in(person))
+            self.assertIn("messages", words_in(person.vault, OFFENSIVE))
         self.assertEqual(self.bob.vault.unread("alice"), 2)
         second.deletes(message_id)
         self.scene.settle()
@@ -292,7 +283,7 @@ class Deletes(Pair):
             item = person.shown(message_id)
             assert item is not None
             self.assertEqual((item.text, item.deleted, item.edited), ("", True, False))
-            self.assertEqual(self.words_in(person), [])
+            self.assertEqual(words_in(person.vault, OFFENSIVE), [])
             self.assertEqual(reactions_of(person.vault, message_id), [])
         self.assertEqual(self.bob.vault.unread("alice"), 1)
         self.assertEqual([event.id for event in self.bob.told(Deleted)], [message_id])
@@ -303,7 +294,7 @@ class Deletes(Pair):
         message_id = self.alice.says("bob", OFFENSIVE)
         self.alice.edits(message_id, f"more {OFFENSIVE}")
         self.alice.deletes(message_id)
-        self.assertEqual(self.words_in(self.alice), [])
+        self.assertEqual(words_in(self.alice.vault, OFFENSIVE), [])
         after = self.alice.says("bob", "never mind")
         self.alice.connects()
         self.scene.settle()
@@ -326,8 +317,8 @@ class Deletes(Pair):
         item = self.bob.shown(message_id)
         assert item is not None
         self.assertEqual((item.text, item.deleted), ("", True))
-        self.assertNotIn("messages", self.words_in(self.bob))
-        self.assertNotIn("edits", self.words_in(self.bob))
+        self.assertNotIn("messages", words_in(self.bob.vault, OFFENSIVE))
+        self.assertNotIn("edits", words_in(self.bob.vault, OFFENSIVE))
 
     def test_one_that_comes_before_its_message(self) -> None:
         reached: list[str] = []
@@ -341,7 +332,7 @@ class Deletes(Pair):
         # What was deleted before it was fetched had been sent: the words come, and are not taken.
         assert item is not None
         self.assertEqual((item.text, item.deleted), ("", True))
-        self.assertEqual(self.words_in(self.bob), [])
+        self.assertEqual(words_in(self.bob.vault, OFFENSIVE), [])
         self.assertEqual([event.id for event in self.bob.told(Deleted)], reached)
         self.assertEqual([event.text for event in self.bob.told(MessageReceived)], ["at one"])
 
@@ -357,7 +348,7 @@ class Deletes(Pair):
         self.scene.settle()
         self.scene.pass_time(3)
         self.assertNotIn(OFFENSIVE, " ".join(self.bob.reads("alice")))
-        self.assertEqual(self.words_in(self.bob) + self.words_in(self.alice), [])
+        self.assertEqual(words_in(self.bob.vault, OFFENSIVE) + words_in(self.alice.vault, OFFENSIVE), [])
 
     def test_words_that_were_sent_again_go_as_well(self) -> None:
         n = self.alice.vault.number("next_n")
@@ -368,7 +359,7 @@ class Deletes(Pair):
         self.assertEqual(self.bob.reads("alice"), ["at one", OFFENSIVE], "it has come again")
         self.alice.deletes(message_id)
         self.scene.settle()
-        self.assertEqual(self.words_in(self.bob) + self.words_in(self.alice), [])
+        self.assertEqual(words_in(self.bob.vault, OFFENSIVE) + words_in(self.alice.vault, OFFENSIVE), [])
 
 
 class OtherContents(Pair):
@@ -396,7 +387,3 @@ class OtherContents(Pair):
     def test_a_text_that_names_what_is_not_here_is_shown(self) -> None:
         self.sends(self.bob, "alice", Text("as I said", Ref("f" * 32, 3)))
         self.assertEqual(self.alice.told(MessageReceived)[-1].reply, "f" * 32 + ".3")
-
-
-def _bytes(value: object) -> bytes:
-    return value if isinstance(value, bytes) else b""

@@ -12,7 +12,7 @@ from fastchat_client.events import Expired
 from fastchat_client.vault import Vault
 
 MOST_AT_ONCE = 500
-_DUE = (
+DUE = (
     "FROM messages WHERE expires_at <= ? AND state != 'waiting' AND NOT EXISTS (SELECT 1 FROM outbox"
     " WHERE quotes = messages.device || '.' || messages.n AND state < 2)"
 )
@@ -20,14 +20,14 @@ _DUE = (
 
 def is_due(vault: Vault) -> bool:
     """Whether something is to go. Cheap: it is asked for by the second."""
-    return vault.execute(f"SELECT 1 {_DUE} LIMIT 1", (vault.now(),)).fetchone() is not None
+    return vault.execute(f"SELECT 1 {DUE} LIMIT 1", (vault.now(),)).fetchone() is not None
 
 
 def expire(vault: Vault) -> list[Expired]:
     """Forget what is due: the text, its reactions and marks, and all that was kept of it to be sent again or to be
     handed on. Needs a transaction around it."""
     rows = vault.execute(
-        f"SELECT conversation, device, n {_DUE} ORDER BY expires_at LIMIT ?",
+        f"SELECT conversation, device, n {DUE} ORDER BY expires_at LIMIT ?",
         (vault.now(), MOST_AT_ONCE),
     ).fetchall()
     for _, device, n in rows:

@@ -241,27 +241,25 @@ class Vault:
     def conversations(self) -> list[Conversation]:
         """Those with any message, the newest first."""
         # From name to name and to each one's newest message, by index: it is asked for after everything that comes.
-        now = self.now()
         rows = self.execute(
             "WITH RECURSIVE names (name) AS (SELECT MIN(conversation) FROM messages UNION ALL"  # noqa: S608
             " SELECT (SELECT MIN(conversation) FROM messages WHERE conversation > name) FROM names"
             " WHERE name IS NOT NULL)"
             " SELECT newest.conversation, (SELECT COUNT(*) FROM messages AS new"
-            f" WHERE new.conversation = name AND new.read = 0 AND new.own = 0 AND {_STAYS}), newest.at,"
+            " WHERE new.conversation = name AND new.read = 0 AND new.own = 0), newest.at,"
             " COALESCE(muted, 0), COALESCE(timer, 0)"
             " FROM names JOIN messages AS newest"
             " ON newest.seq = (SELECT seq FROM messages AS every WHERE every.conversation = name"
             f" AND {_STAYS} ORDER BY seq DESC LIMIT 1)"
             " LEFT JOIN conversation_settings AS settings ON settings.conversation = name"
             " ORDER BY newest.seq DESC",
-            (now, now),
+            (self.now(),),
         )
         return [Conversation(row[0], row[1], row[2], bool(row[3]), row[4]) for row in rows]
 
     def unread(self, conversation: str) -> int:
         row = self.execute(
-            f"SELECT COUNT(*) FROM messages WHERE conversation = ? AND read = 0 AND own = 0 AND {_STAYS}",  # noqa: S608
-            (conversation, self.now()),
+            "SELECT COUNT(*) FROM messages WHERE conversation = ? AND read = 0 AND own = 0", (conversation,)
         ).fetchone()
         return int(row[0])
 

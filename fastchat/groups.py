@@ -288,15 +288,14 @@ class Groups:
         return _Change(state, None if row == before else row, devices, generation)
 
     def _committed(self, circle: Circle | None, statement: Statement, change: _Change) -> None:
-        """What is remembered follows, unless it was forgotten meanwhile."""
+        """What is remembered follows."""
         group = change.state.group
         loading = self._loadings.get(group)
         if loading is not None:
             loading.is_stale = True
-        is_current = circle is None or self._circles.get(group) is circle
         self._forget(group)
-        if not is_current or change.generation != self._generation:
-            return  # it was read again before this was committed, or these are not their devices any more
+        if change.generation != self._generation:
+            return  # perhaps these are not their devices any more
         circle = circle or Circle(change.state, (), ())
         circle.state = change.state
         if change.row is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Raw
 
+from fastchat import bus
 from fastchat.delivery import outgoing
 from fastchat.protocols import group_traffic, wire
 from fastchat.protocols.group_traffic import FLOOD
@@ -62,6 +63,18 @@ class Sending(GroupCase):
         self.b.receives()
         self.assertEqual(self.outcome(send), "accepted")
         self.assertEqual(self.place.mailbox(self.carol.id), [1])
+
+    def test_for_all_who_are_away_it_is_stored_at_once_and_for_all_who_are_there_encoded_once(self) -> None:
+        tails = []
+        message_tail = bus.message_tail
+        self.patch(bus, "message_tail", lambda *what: tails.append(what) or message_tail(*what))
+        self.says(1)
+        self.assertEqual(len(tails), 1)
+        for peer in (self.b, self.c):
+            peer.receives()
+            peer.hangs_up()
+        self.says(2)
+        self.assertEqual(self.place.store.calls["store_mail"], 1)
 
     def test_what_is_refused_for_good(self) -> None:
         length = self.chain.state.length
@@ -165,6 +178,27 @@ class Sending(GroupCase):
         self.b.receives()
         self.assertEqual(self.outcome(second), "accepted")
 
+    def test_a_lane_stays_closed_while_its_message_comes_to_others(self) -> None:
+        for peer in (self.b, self.c):
+            peer.hangs_up()
+        self.place.store.away = True
+        self.says(1)
+        self.place.store.away = False
+        self.assertEqual(self.outcome(self.says(1, self.bob.id)), "accepted")
+        self.assertEqual(self.outcome(self.says(2)), "busy")
+        self.assertEqual([self.place.mailbox(device.id) for device in (self.bob, self.carol)], [[1, 2], []])
+
+    def test_lanes_that_are_opened_make_room_for_others(self) -> None:
+        for peer in (self.b, self.c):
+            peer.hangs_up()
+        self.place.store.away = True
+        self.says(1)
+        self.patch(outgoing, "LANES", 2)
+        self.says(1, length=1)
+        self.place.store.away = False
+        self.a.says(self.a.send_to(2, self.second_device("alice").id))
+        self.assertFalse(self.a.is_closed)
+
     def test_a_lane_that_waits_for_another_message_stays_closed(self) -> None:
         self.c.hangs_up()
         self.place.store.away = True
@@ -199,6 +233,17 @@ class Sending(GroupCase):
         for peer in (self.b, self.c):
             peer.receives()
         self.assertEqual([self.outcome(send) for send in (first, second, third)], ["accepted"] * 3)
+
+    def test_what_waits_is_not_passed_when_it_becomes_known_in_another_way(self) -> None:
+        circle = self.groups.known(self.chain.group)
+        assert circle is not None
+        self.groups._forget(self.chain.group)
+        self.place.store.held = True
+        self.says(1)
+        self.groups._remember(circle)
+        self.says(2)
+        self.place.store.release()
+        self.assertEqual(self.b.messages(), [1, 2])
 
     def test_messages_to_others_do_not_wait_for_it(self) -> None:
         self.groups._forget(self.chain.group)

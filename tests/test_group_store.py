@@ -125,6 +125,17 @@ class GroupTests(Base):
         expected = {"alice": {G: 3}, "bob": {G: 2, H: 2}, "carol": {G: 3, H: 1}, "nobody": {}, "n\0": {}}
         self.assertEqual(found, expected)
 
+    async def test_groups_that_one_has_a_part_in_come_first_and_are_counted(self) -> None:
+        store = await self.store_with("alice", "bob")
+        last = "f" * 32
+        await append(store, G, 0, member("alice", "owner"), member("bob", "gone", until=1))
+        await append(store, H, 0, member("alice", "owner"), member("bob", "invited"))
+        await append(store, last, 0, member("alice", "owner"), member("bob"))
+        self.assertEqual([group for group, _ in await store.groups_of("bob")], [*sorted((H, last)), G])
+        self.assertEqual([await store.group_count(user) for user in ("alice", "bob", "nobody", "n\0")], [3, 2, 0, 0])
+        await append(store, last, 1, deleted=True)
+        self.assertEqual([await store.group_count(user) for user in ("alice", "bob")], [2, 1])
+
     async def test_a_group_has_the_devices_of_all_who_joined(self) -> None:
         store = await self.store_with("alice", "bob", "carol", "dave", "erin", "zoe")
         tablet = rows.device("alice", "tablet")
@@ -165,6 +176,7 @@ class MemoryGroupTests(GroupTests, TestCase):
             store.group_statements(G, 0, 1),
             store.groups_of("alice"),
             store.group_devices(G),
+            store.group_count("alice"),
         ]
         for call in calls:
             await self.refused(Busy, call)

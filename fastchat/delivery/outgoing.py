@@ -201,11 +201,11 @@ class Outgoing:
         for recipient in recipients:
             self._refuse(self._lane(recipient.device), n)
 
-    def forget(self, n: int, devices: Container[str] | None, but: Container[str] = ()) -> None:
-        """Message `n`, which was refused for some devices, comes to these no more: of `devices` (None: of all), those
-        that are not in `but`. What is later may go there."""
+    def forget(self, n: int, devices: Container[str] | None) -> None:
+        """Whatever becomes of message `n` now, it holds back nothing any more that is for these devices (None: for
+        all) and was refused behind it."""
         for device, lane in list(self._refused.get(n, {}).items()):
-            if (devices is None or device in devices) and device not in but:
+            if devices is None or device in devices:
                 self._open(lane)
                 if lane.is_idle:
                     self._lanes.pop(device, None)

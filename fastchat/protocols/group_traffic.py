@@ -183,7 +183,7 @@ class GroupTraffic:
 
     def _fan_out(self, send: GroupSend, devices: Collection[str]) -> None:
         outgoing = self._outgoing
-        outgoing.forget(send.n, send.devices or None, but=set(devices))
+        outgoing.forget(send.n, send.devices or None)  # some of them may be no member's any more
         if not devices:
             self._say(send, None)
             return

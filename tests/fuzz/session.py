@@ -192,10 +192,10 @@ class World:
             case ("received", int(less)):
                 return wire.encode(wire.Received(max(0, stranger.last_k - less)))
             case ("act", int(i), str(what)):
-                signed = acts()[what]
-                said = read(signed)
-                about = group_id(signed.body) if isinstance(said, Create) else said.group
-                return wire.encode(wire.GroupAct(i, about, signed))
+                act = acts()[what]
+                statement = read(act)
+                about = group_id(act.body) if isinstance(statement, Create) else statement.group
+                return wire.encode(wire.GroupAct(i, about, act))
             case ("to all", int(i), int(n), int(grown), [*names]):
                 length = group().state.length + grown
                 named = tuple(device(name).id for name in names)

@@ -42,6 +42,8 @@ from fastchat_client.trust import Peer
 MOST_MESSAGES = 100
 MOST_AGE = DAY
 """After which the key changes, whoever is there."""
+LOOK_AGAIN = 60.0
+"""Seconds after which it is looked at again who needs a key, although nothing is known to have changed."""
 KEYS_AT_ONCE = 60
 """Devices in one `send` of keys: each takes up to 4 KB of a line."""
 MOST_ANSWERED = 5
@@ -56,6 +58,9 @@ class GroupSender:
         self._parts = parts
         self._follower = follower
         self._answered: Counter[tuple[str, bytes]] = Counter()
+        self._complete: dict[str, tuple[int, int, bytes]] = {}
+        self._complete_at: dict[str, float] = {}
+        """By group, when everybody who is to read had the key, and what has to be as it was then."""
         follower.applied.append(self._applied)
 
     # --- messages ----------------------------------------------------------------------------------------------------
@@ -71,6 +76,9 @@ class GroupSender:
         group = group_of(message.user)
         if not self._may_go(live, group):
             return False
+        if self._all_have_key(group):
+            self._encrypt(group, message)
+            return True
         peers = self._peers(live, group)
         if peers is None:
             return False
@@ -87,8 +95,23 @@ class GroupSender:
         if missing:
             self._share(live, group, outbound, missing)
         else:
+            self._complete[group] = self._situation(group, outbound)
+            self._complete_at[group] = self._parts.clock()
             self._encrypt(group, message)
         return True
+
+    def _situation(self, group: str, outbound: Outbound) -> tuple[int, int, bytes]:
+        """What has to be as it was, for everybody who is to read to have the key still."""
+        return self._parts.groups.length(group), self._parts.accounts.changes, outbound.session.session
+
+    def _all_have_key(self, group: str) -> bool:
+        """Whether nothing has changed since that was looked at: with a thousand members it takes a while."""
+        parts = self._parts
+        outbound = parts.group_keys.outbound(group)
+        if outbound is None or self._complete.get(group) != self._situation(group, outbound):
+            return False
+        is_old = parts.clock() - self._complete_at[group] >= LOOK_AGAIN
+        return not (is_old or self._is_worn(outbound))
 
     def is_alone(self, conversation: str) -> bool:
         """Whether nobody has the key of this group but this device: there is nobody to send to."""
@@ -128,7 +151,7 @@ class GroupSender:
 
     def _must_renew(self, group: str, outbound: Outbound, shared: dict[str, Shared]) -> bool:
         parts = self._parts
-        if outbound.messages >= MOST_MESSAGES or not 0 <= parts.now() - outbound.made_at < MOST_AGE:
+        if self._is_worn(outbound):
             return True
         members = set(parts.groups.members(group))
         for device, having in shared.items():
@@ -138,6 +161,10 @@ class GroupSender:
             if account.offered_root and having.user != parts.me.user:
                 return True
         return False
+
+    def _is_worn(self, outbound: Outbound) -> bool:
+        is_young = 0 <= self._parts.now() - outbound.made_at < MOST_AGE
+        return outbound.messages >= MOST_MESSAGES or not is_young
 
     def _has_sessions(self, live: Live, missing: Sequence[Peer]) -> bool:
         """Whether the keys can go to all of them; if not, those of the others are asked for."""
@@ -223,6 +250,7 @@ class GroupSender:
         """Keys did not come to these devices, and will not: the next message sends them anew."""
         group = message.user.removeprefix(keys_of(""))
         outbound = self._parts.group_keys.outbound(group)
+        self._complete.pop(group, None)
         if outbound is not None:
             for device in devices:
                 self._parts.group_keys.unshare(outbound.session.session, device)

@@ -72,7 +72,13 @@ class Accounts:
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
         self._cache: dict[str, Account] = {}
+        self.changes = 0
+        """How often something has become known of an account that may matter to who writes to it."""
         self._by_hash = {_hash(user): user for (user,) in vault.execute("SELECT user FROM accounts")}
+        self.revoked: dict[str, str] = dict(
+            vault.execute("SELECT device, user FROM devices WHERE revoked_at NOT NULL").fetchall()
+        )
+        """Every device (its user) that is known to speak for nobody any more."""
 
     def get(self, user: str) -> Account | None:
         """The account, if its root is pinned."""
@@ -92,6 +98,7 @@ class Accounts:
 
         Raises `ChainInvalid` or `SignatureInvalid` (nothing is kept), `RootChanged` (it is kept as an offer),
         `Contradiction` (the same root has signed another past)."""
+        self.changes += 1
         chain = chain or replay(keys.user, keys.links)
         account = self.get(keys.user)
         if account is None:
@@ -143,6 +150,7 @@ class Accounts:
         """There is news of this account: fetch it before anything is sealed for it again."""
         account = self.get(user)
         if account is not None and not account.stale:
+            self.changes += 1
             account.stale = True
             self._vault.execute("UPDATE accounts SET stale = 1 WHERE user = ?", (user,))
 
@@ -190,6 +198,7 @@ class Accounts:
                 account.devices.pop(device, None)
                 account.seals.pop(device, None)
                 account.revoked[device] = identity
+                self.revoked[device] = account.user
                 self._vault.execute(
                     "INSERT OR REPLACE INTO devices (device, user, ed25519, curve25519, revoked_at)"
                     " VALUES (?, ?, ?, ?, ?)",

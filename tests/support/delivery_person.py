@@ -90,7 +90,8 @@ class _Parts:
 
 class _Sender(Sender):
     def __init__(self, person: Person, parts: Any) -> None:
-        super().__init__(parts)
+        nobody: Any = None  # there are no groups here
+        super().__init__(parts, nobody, nobody)
         self._person = person
 
     def _seal(self, live: Live, message: Composed) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from msgspec import Raw
 
 from fastchat import bus
@@ -65,11 +67,15 @@ class Sending(GroupCase):
         self.assertEqual(self.place.mailbox(self.carol.id), [1])
 
     def test_for_all_who_are_away_it_is_stored_at_once_and_for_all_who_are_there_encoded_once(self) -> None:
-        tails = []
-        message_tail = bus.message_tail
-        self.patch(bus, "message_tail", lambda *what: tails.append(what) or message_tail(*what))
+        encoded: list[tuple[Any, ...]] = []
+
+        def message_tail(*what: Any) -> bytes:
+            encoded.append(what)
+            return wire.message_tail(*what)
+
+        self.patch(bus, "message_tail", message_tail)
         self.says(1)
-        self.assertEqual(len(tails), 1)
+        self.assertEqual(len(encoded), 1)
         for peer in (self.b, self.c):
             peer.receives()
             peer.hangs_up()

@@ -199,8 +199,8 @@ class Reading(GroupCase):
             self.patch(groups_module, "PAGE_BYTES", bytes_)
             self.patch(groups_module, "PAGE_STATEMENTS", statements)
             found: list[Signed] = []
-            pages = []
-            while len(found) < 3:
+            pages: list[int] = []
+            while len(found) < 3 and len(pages) < 9:
                 length, page = now(self.groups.statements("bob", chain.group, len(found)))
                 self.assertEqual(length, 3)
                 pages.append(len(page))

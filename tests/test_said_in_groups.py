@@ -1,4 +1,4 @@
-"""In groups: marks by whom, mentions, what is said of messages by those who may; mute and block, there and elsewhere."""
+"""In groups: marks by whom, mentions, and what is said of messages by those who may; mute and block."""
 
 from __future__ import annotations
 

@@ -3,10 +3,11 @@ comes out.
 
     offline ──opened──▶ entering ──ready──▶ live ──▶ (wants_close) ──closed──▶ offline
 
-It holds these states and the open transaction; the rest is done by its parts: `entrance` (login), `following` (key log
-and accounts), `sending`, `receiving`, `upkeep` (what time brings). Everything that one turn does to the vault is one
-transaction; it is committed before anything that came of it is handed out by `take_messages` or `take_events`. So
-nothing is sent or acknowledged that a crash could take back. Sockets, and when to connect, are not known here.
+It holds these states and the open transaction; what a person does is in `person`, the rest is done by its parts:
+`entrance` (login), `following` (key log and accounts), `sending`, `receiving`, `grouping`, `whispering`, `upkeep` (what
+time brings). Everything that one turn does to the vault is one transaction; it is committed before anything that came
+of it is handed out by `take_messages` or `take_events`. So nothing is sent or acknowledged that a crash could take
+back. Sockets, and when to connect, are not known here.
 """
 
 from __future__ import annotations
@@ -14,14 +15,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 from msgspec import UNSET
 
 from fastchat import steady
 from fastchat.errors import FastChatError, Internal, ProtocolError, Unreachable
 from fastchat.identity.login import ChannelBinding
-from fastchat.identity.root import RootKey
 from fastchat.protocols.wire import (
     Accepted,
     ClientMessage,
@@ -39,17 +38,16 @@ from fastchat.protocols.wire import (
     Whispered,
     exception_from,
 )
-from fastchat_client import expiring, history
+from fastchat_client import expiring
 from fastchat_client.entrance import Enrolment, Entrance
 from fastchat_client.events import Connected, Event, LogAlarm, MailboxProgress, MessageState, Notice, State
 from fastchat_client.following import Follower
-from fastchat_client.group_acting import Act, compose_act, compose_create
 from fastchat_client.grouping import GroupSide
 from fastchat_client.parts import AskedToLeave, Live, Parts
+from fastchat_client.person import PersonSide
 from fastchat_client.receiving import Receiver
 from fastchat_client.revoking import Revoker
 from fastchat_client.sending import Sender
-from fastchat_client.speaking import check_text, compose_text
 from fastchat_client.understanding import Understanding
 from fastchat_client.upkeep import Upkeep
 from fastchat_client.vault import Vault
@@ -63,10 +61,7 @@ LOGIN_PATIENCE = 20.0
 """Seconds from the open connection to `ready`."""
 
 
-Name = TypeVar("Name")
-
-
-class Core:
+class Core(PersonSide):
     """One profile's heart. `clock`: seconds that nobody sets; everything goes by it. `now`: seconds since 1970, for the
     times that people see and for ages of days; its jumps are borne. `enrolment`: what it takes to add this device to
     its account, if that has not been done."""
@@ -193,93 +188,6 @@ class Core:
         self._commit()
         events, self._events = self._events, []
         return events
-
-    # --- the person's side -------------------------------------------------------------------------------------------
-
-    def send_text(self, to: str, text: str, reply: str = "") -> str:
-        """Commit `text` to the outbox; the message's id. Works offline. Raises `NameNotAllowed`, or `RequestError` if
-        it is too long or no text."""
-        check_text(to, text)
-        return self.compose(lambda vault, at: compose_text(vault, to, text, at, reply))
-
-    def compose(self, composed: Callable[[Vault, int], Name]) -> Name:
-        """Let one of `speaking`'s or `group_acting`'s functions put something into the vault, all of it or nothing; the
-        id of what goes out. Works offline. Raises what that raises."""
-        self._commit()
-        name = composed(self.vault, self._parts.now())
-        with self._turn():
-            self._pick_up()
-            self._pump()
-        self._commit()
-        return name
-
-    def set_presence(self, on: bool) -> None:
-        """Whether others are told that this person is there, and this person that others are."""
-        with self._turn():
-            self._whispers.set_presence(on)
-        self._commit()
-
-    def typing(self, conversation: str) -> None:
-        """The person is writing there at this moment; may be called at every key. Nothing, while not connected."""
-        with self._turn():
-            self._whispers.typing(conversation)
-        self._commit()
-
-    def leave(self) -> None:
-        """The person is leaving: say what is to be said before the connection is closed."""
-        self.tick()
-        with self._turn():
-            self._whispers.leave()
-        self._commit()
-
-    def poll_outbox(self) -> None:
-        """Pick up what another process of this profile has composed since."""
-        if not self.vault.in_transaction and self.vault.changed_elsewhere():
-            with self._turn():
-                self._pick_up()
-                self._pump()
-            self._parts.untold = True
-
-    def mark_read(self, conversation: str, upto: str = "") -> None:
-        """Everything received in it has been seen, or what came no later than the message `upto`; its senders are told
-        so at the next tick."""
-        with self._turn():
-            self._parts.untold |= history.mark_read(self.vault, conversation, upto)
-        self._commit()
-
-    def group_create(self, name: str, topic: str = "") -> tuple[int, str]:
-        """Note a new group; the act's number, and its conversation. Works offline. Raises `RequestError`."""
-        return self.compose(lambda vault, at: compose_create(vault, name, topic, at))
-
-    def group_act(self, conversation: str, act: Act) -> int:
-        """Note what is to be done to a group; the act's number, which `ActDone` or `ActFailed` name. Works offline.
-        Raises `RequestError`."""
-        return self.compose(lambda vault, at: compose_act(vault, conversation, act, at))
-
-    def revoke_device(self, root: RootKey, device: str) -> None:
-        """Take another device out of this account, with the account's RSA key; a `Revocation` event says what became of
-        it. Raises `RequestError` or `TrustError`."""
-        self._revoker.check(root, device)
-        with self._turn():
-            self._revoker.begin(root, device)
-        self._commit()
-
-    def accept_root(self, user: str) -> bool:
-        """Believe the other RSA key that the server names for `user`; False if it names no other. What was held is read
-        now, in order; what waits in the outbox is sealed for the devices of the new key."""
-        with self._turn():
-            parts = self._parts
-            gone = parts.accounts.accept(user, parts.now())
-            if gone is None:
-                return False
-            for device in gone:
-                parts.sessions.forget(device)
-            for message in parts.outbox.waiting_for(user):
-                parts.outbox.seal_again(message, is_last=False)
-            self._receiver.release(user)
-            self._pump()
-        self._commit()
-        return True
 
     # --- what the network says ---------------------------------------------------------------------------------------
 

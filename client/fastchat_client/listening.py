@@ -29,7 +29,7 @@ from fastchat_client.events import (
     TypingNow,
     iso,
 )
-from fastchat_client.groups import group_list
+from fastchat_client.groups import group_info, group_list
 from fastchat_client.messenger import Messenger
 from fastchat_client.once import DOUBT, Ending, problem_of, progress, say, until
 from fastchat_client.profile import Profile
@@ -108,7 +108,7 @@ class Printer:
                 return f"{event.sender} changed a message: {event.text}"
             case Deleted():
                 return f"{event.sender} deleted a message"
-            case GroupChanged():
+            case GroupChanged() if self._concerns(event):
                 return f"{self._label(event.conversation)}: {group_words.changed(event, self._me)}"
             case GroupInvited() if event.name:
                 label = self._label(event.conversation)
@@ -122,6 +122,11 @@ class Printer:
                 return f"ALARM: the server contradicts its own key log: {event.reason}" if event.proof else DOUBT
             case _:
                 return ""
+
+    def _concerns(self, event: GroupChanged) -> bool:
+        """Who is only invited has not come to hear what became of the group before."""
+        info = group_info(self._vault, event.conversation)
+        return info is None or info.role != "invited"
 
     def _label(self, conversation: str) -> str:
         return Labels(group_list(self._vault))[conversation]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from twisted.internet.task import Clock
@@ -11,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.errors import RequestError, UnknownGroup
 from fastchat.identity.names import check_name
-from fastchat_client.events import Event, MessageReceived
+from fastchat_client.events import Connected, Event, GroupChanged, MessageReceived
 from fastchat_client.group_acting import Act
 from fastchat_client.groups import GroupInfo
 from fastchat_client.marking import Mark
@@ -232,3 +233,34 @@ class TalkCase(SynchronousTestCase):
         message = MessageReceived(sender, sender, text, AT, f"{sender}1.{n}")
         self.messenger.vault.items.append(HistoryItem(message.id, sender, sender, text, 0))
         return message
+
+
+TEAM = group("team", "what we do", letter="a")
+ID = TEAM.conversation
+
+
+class GroupCase(TalkCase):
+    """alice is in #team with bob and carol, and looks at it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.messenger.book.infos = [TEAM]
+        self.begin(Paper())
+        self.tell(Connected("chat-1", 0))
+        self.talk.typed("/msg #team")
+        self.opened = self.printed()
+        self.messenger.done.clear()
+
+    def arrives(self, text: str, n: int = 1, sender: str = "bob", where: str = ID, **more: Any) -> MessageReceived:
+        message = MessageReceived(sender, where, text, AT, f"{sender}1.{n}", **more)
+        self.messenger.vault.items.append(HistoryItem(message.id, where, sender, text, 0))
+        return message
+
+    def one(self) -> str:
+        """The only line that was printed."""
+        lines = self.printed()
+        self.assertEqual(len(lines), 1, lines)
+        return lines[0]
+
+    def changed(self, kind: str, actor: str = "bob", who: str = "", text: str = "", where: str = ID) -> Event:
+        return GroupChanged(where, kind, actor, who, text, AT)

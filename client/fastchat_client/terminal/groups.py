@@ -15,7 +15,6 @@ from fastchat_client.terminal.interfaces import Book, Mouth, Screen
 from fastchat_client.terminal.text import Look
 from fastchat_client.vault import Conversation
 
-
 NAME_SECONDS = 3.0
 """For the name of a group that one is invited to: it comes in a message of its own."""
 
@@ -163,7 +162,9 @@ class GroupTalk:
         concerns_me = event.who == self._me or event.actor == self._me
         if event.who == self._me and event.kind == "invited":
             return  # the invitation itself says it
-        if event.conversation != is_open and (quiet or (info is not None and info.muted)) and not concerns_me:
+        # Who is only invited has not come to hear what became of the group before.
+        is_background = event.conversation != is_open and info is not None and (info.muted or info.role == "invited")
+        if ((quiet and event.conversation != is_open) or is_background) and not concerns_me:
             return
         words = group_words.changed(event, self._me)
         where = "" if event.conversation == is_open else f"{self.label(event.conversation)}: "

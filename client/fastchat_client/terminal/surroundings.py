@@ -33,7 +33,8 @@ class Surroundings:
         name = clean_line(self._groups.label(conversation)) if conversation else "(nobody)"
         info = self._groups.info(conversation)
         if info is not None:
-            name += f" ({len(info.members):,})"
+            is_member = not info.deleted and info.role not in ("invited", "gone")
+            name += f" ({len(info.members):,})" if is_member else " (not a member)"
         is_there = conversation is None or info is not None or conversation in self._signs.online
         if self._network.service:
             dot = ("class:online", self._look.symbol("● ", "* ") if is_there else self._look.symbol("○ ", "o "))

@@ -52,6 +52,17 @@ class Barrier(SynchronousTestCase):
         self.assertEqual([self.send(n) for n in (3, 4, 5)], [None] * 3)
         self.assertEqual(self.net.mailbox("bob"), [3, 4, 5])
 
+    def test_every_number_that_was_refused_is_a_barrier(self) -> None:
+        # What is for a whole group comes at any time; 6 was refused for bob as well, and waits for 5.
+        self.net.store.available = False
+        self.assertIsInstance(self.send(5), Busy)
+        self.assertIsInstance(self.send(6), Busy)
+        self.net.store.available = True
+        self.assertIsNone(self.send(5))
+        self.assertIsInstance(self.send(7), Busy)
+        self.assertEqual([self.send(n) for n in (6, 7)], [None] * 2)
+        self.assertEqual(self.net.mailbox("bob"), [5, 6, 7])
+
 
 class Lanes(SynchronousTestCase):
     """alice's outbox: conversations with bob and carol, of which her desk gets copies."""

@@ -216,6 +216,25 @@ class Acting(GroupTest):
         infos = [group_info(person.vault, group) for person in (alice, bob)]
         self.assertEqual(infos[0].members, infos[1].members)  # type: ignore[union-attr]
 
+    def test_what_was_written_before_a_change_comes_before_what_was_written_after_it(self) -> None:
+        alice, bob, carol = self.people("alice", "bob", "carol")
+        group = self.create(alice)
+        self.brings(group, alice, bob, carol)
+        self.act(alice, group, RoleAct("bob", "admin"))
+        with self.net.same_moment():
+            bob.core.group_act(group, RenameAct("crew"))
+            bob.flush()
+            self.net.turns(1)
+            alice.core.send_text(group, "one")  # too late: the server has the new name already
+            alice.flush()
+            while alice.core._parts.groups.length(group[1:]) < 7:
+                self.net.turns(1)
+            alice.core.send_text(group, "two")
+            alice.flush()
+        self.settles()
+        self.assertEqual(texts(carol, group), ["alice: one", "alice: two"])
+        self.assertEqual(texts(bob, group), ["alice: one", "alice: two"])
+
     def test_who_may_not_is_told_at_once(self) -> None:
         alice, bob = self.people("alice", "bob")
         group = self.create(alice)

@@ -190,6 +190,15 @@ class Outbox:
         flags = row[5] == 1, bool(row[6]), bool(row[7])
         return Composed(row[0], row[1], row[2] or "", row[3], row[4], *flags, row[8], row[9], bool(row[10]))
 
+    def waits_for_earlier(self, message: Composed) -> bool:
+        """Whether an earlier message to the same group was encrypted by another chain than this one and is not
+        accepted: it may have to be encrypted anew, and is then to come before this one."""
+        row = self._vault.execute(
+            "SELECT 1 FROM outbox WHERE state = 1 AND n < ? AND user = ? AND length != ? LIMIT 1",
+            (message.n, message.user, message.length),
+        ).fetchone()
+        return row is not None
+
     def has_waiting(self, queue: str) -> bool:
         """Whether something of this queue has not left yet."""
         return bool(self._queue(queue).waiting)

@@ -79,6 +79,8 @@ class Sender:
         after = self._parts.outbox.get(message.n)
         if after is None or not after.is_sealed:
             return True
+        if after.is_to_group and self._parts.outbox.waits_for_earlier(after):
+            return False
         return self._send(live, after, not_to) or self._parts.outbox.put_aside(after)
 
     def _send(self, live: Live, message: Composed, not_to: set[str]) -> bool:

@@ -3,13 +3,15 @@
 A lane joins the sending device to one recipient device. Its rule keeps the order: **a message is offered at once only
 if nothing before it in its lane is on its way to the mailbox; and before a message is stored, everything that is
 offered and unanswered in its lane is stored.** So the mailbox never holds a message whose predecessors are neither
-there nor received. After `busy` a lane answers `busy` to everything later than the message that was refused, until
-that one comes again. Lanes know nothing of each other: who is online gets a message at once, also when it cannot be
+there nor received. After `busy` a lane answers `busy` to everything later than a message that was refused, until that
+one comes again, and every other one that was refused meanwhile: what is for a whole group comes in between, for whoever
+can be reached. Lanes know nothing of each other: who is online gets a message at once, also when it cannot be
 stored for another of its recipients, and the error names those that it could not be stored for.
 """
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Collection, Container, Sequence
 
 from msgspec import Raw
@@ -29,8 +31,8 @@ LANES_KEPT = 256
 """Idle lanes that a session keeps because it will probably need them again."""
 
 LANES = 32_768
-"""Lanes of one session at once: what it can make this side remember. Enough for some groups of a thousand members, with
-a few devices each, of whom nobody can be reached."""
+"""Lanes of one session at once, and what was refused in them: what it can make this side remember. Enough for some groups
+of a thousand members, with a few devices each, of whom nobody can be reached."""
 
 
 class Counters:
@@ -97,12 +99,12 @@ class _Lane:
         """Offered to the device and not answered, in order."""
         self.storing = 0
         """How many messages are on their way to the mailbox."""
-        self.refused: int | None = None
-        """The lowest `n` that was answered with `busy` and has not come again."""
+        self.refused: list[int] = []
+        """The numbers that were answered with `busy` and have not come again, ascending."""
 
     @property
     def is_idle(self) -> bool:
-        return not self.offered and not self.storing and self.refused is None
+        return not self.offered and not self.storing and not self.refused
 
 
 class _OnItsWay:
@@ -154,6 +156,8 @@ class Outgoing:
         self._lanes: dict[str, _Lane] = {}
         self._refused: dict[int, dict[str, _Lane]] = {}
         """The lanes in which a message was refused, by its number."""
+        self._held_back = 0
+        """How often a message was refused in a lane and has not come there again."""
         self.unaccepted = 0
         """How many `send`s are not answered."""
 
@@ -183,13 +187,13 @@ class Outgoing:
 
     def _deliver(self, submission: _Submission, lane: _Lane, offer: Offer) -> None:
         message = _OnItsWay(self, lane, submission, offer)
-        refused = lane.refused
-        if refused is not None:
-            if submission.n > refused:
+        if lane.refused:
+            if submission.n > lane.refused[0]:
+                self._refuse(lane, submission.n)
                 self.settle(message, Busy("an earlier message to the same device must come first"))
                 return
-            if submission.n == refused:
-                self._open(lane)
+            if submission.n == lane.refused[0]:
+                self._open(lane, submission.n)
         if lane.storing:
             self._store(message)
         else:
@@ -206,31 +210,31 @@ class Outgoing:
         all) and was refused behind it."""
         for device, lane in list(self._refused.get(n, {}).items()):
             if devices is None or device in devices:
-                self._open(lane)
+                self._open(lane, n)
                 if lane.is_idle:
                     self._lanes.pop(device, None)
 
     def _refuse(self, lane: _Lane, n: int) -> None:
-        if lane.refused is None or n < lane.refused:
-            self._open(lane)
-            lane.refused = n
-            self._refused.setdefault(n, {})[lane.device] = lane
+        lanes = self._refused.setdefault(n, {})
+        if lane.device not in lanes:
+            lanes[lane.device] = lane
+            insort(lane.refused, n)
+            self._held_back += 1
 
-    def _open(self, lane: _Lane) -> None:
-        n, lane.refused = lane.refused, None
-        if n is not None:
-            lanes = self._refused[n]
-            del lanes[lane.device]
-            if not lanes:
-                del self._refused[n]
+    def _open(self, lane: _Lane, n: int) -> None:
+        lane.refused.remove(n)
+        self._held_back -= 1
+        lanes = self._refused[n]
+        del lanes[lane.device]
+        if not lanes:
+            del self._refused[n]
 
     def has_room(self, devices: Collection[str]) -> bool:
         """Whether there may be a lane to each of them. Ask before `send`, `send_to_all` and `refuse`; if there may not,
         none may be sent to, and that one was refused has to be remembered elsewhere, or the session has to end: it
         would be overtaken by later ones."""
-        return len(self._lanes) + len(devices) <= LANES or (
-            len(self._lanes) + sum(device not in self._lanes for device in devices) <= LANES
-        )
+        room = LANES - len(self._lanes) - self._held_back
+        return len(devices) <= room or sum(device not in self._lanes for device in devices) <= room
 
     def _lane(self, device: str) -> _Lane:
         lane = self._lanes.get(device)

@@ -328,5 +328,5 @@ class DeliveryMachine(RuleBasedStateMachine):
             for outgoing in process.outgoing:
                 if any(lane.offered or lane.storing for lane in outgoing._lanes.values()):
                     raise Violation("leak", "something stays in a lane")
-            if any(lane.refused is not None for line in process.lines for lane in line.outgoing._lanes.values()):
+            if any(lane.refused for line in process.lines for lane in line.outgoing._lanes.values()):
                 raise Violation("stuck", "a lane waits for a message that never comes")

@@ -31,8 +31,8 @@ LANES_KEPT = 256
 """Idle lanes that a session keeps because it will probably need them again."""
 
 LANES = 32_768
-"""Lanes of one session at once, and what was refused in them: what it can make this side remember. Enough for some groups
-of a thousand members, with a few devices each, of whom nobody can be reached."""
+"""Lanes of one session at once, and what was refused in them: what it can make this side remember. Enough for some
+groups of a thousand members, with a few devices each, of whom nobody can be reached."""
 
 
 class Counters:

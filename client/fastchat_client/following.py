@@ -180,7 +180,7 @@ class Follower:
             if claim and not parts.sessions.has(identity):
                 live.without_keys.add(device)
         self._receiver.release(user)
-        self._groups.learned(live)
+        self._groups.learned(live, user)
 
     def _nobody(self, live: Live, user: str) -> None:
         parts = self._parts
@@ -188,6 +188,7 @@ class Follower:
             live.fetching.in_vain(user, parts.clock(), NOBODY_PATIENCE)
             self._sender.fail_all(user, UnknownUser())
             self._receiver.release(user)
+            self._groups.learned(live, user)
         else:
             live.fetching.in_vain(user, parts.clock())
             parts.tell(events.Notice(RequestError.code, f"the server says that there is no {user} any more"))

@@ -6,6 +6,7 @@ Nothing here can read one. Times are milliseconds since 1970. Writes need a tran
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,6 +22,14 @@ ASK_AGAIN = 10 * 60_000
 MOST_BETWEEN_ASKING = 6 * 3_600_000
 """A missing key is asked for again after ten minutes, then after twice that, up to every six hours, for as long as its
 message is kept."""
+MOST_ASKED_OF_ONE = 8
+"""Keys of one device that are asked for at once: who makes up sessions without end does not make us ask without end."""
+MOST_WAITING = 1000
+MOST_WAITING_OF_ONE = 250
+"""Messages of one group that wait for something, and those of one device among them: beyond that they are
+unreadable."""
+MOST_HISTORIES = 100
+"""Parts of a history that one device may hand on before it can be known whether it may."""
 _COLUMNS = "seq, group_id, session, user, device, n, at, body, earlier"
 
 
@@ -71,8 +80,8 @@ class GroupBodies:
         """One message of `sender` (user, device); if it is here already, what it waits for may change."""
         self._vault.execute(
             "INSERT INTO group_bodies (group_id, session, user, device, n, at, body, waits, earlier)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (device, n) DO UPDATE SET waits = excluded.waits,"
-            " body = excluded.body, session = excluded.session WHERE waits != ''",
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (device, n, earlier) DO UPDATE SET waits = excluded.waits"
+            " WHERE waits != ''",
             (group, session, *sender, n, at, body, waits, earlier),
         )
 
@@ -84,30 +93,71 @@ class GroupBodies:
         ).fetchall()
         return [_kept(row) for row in rows]
 
+    def has_room(self, group: str, device: str, *, earlier: bool = False) -> bool:
+        """Whether one more message of `device` may wait in a group; of what was handed on, one more of anybody."""
+        row = self._vault.execute(
+            "SELECT COUNT(*), COALESCE(SUM(device = ?), 0) FROM group_bodies"
+            " WHERE group_id = ? AND waits != '' AND earlier = ?",
+            (device, group, earlier),
+        ).fetchone()
+        return bool(row[0] < MOST_WAITING and (earlier or row[1] < MOST_WAITING_OF_ONE))
+
     @property
     def groups(self) -> list[str]:
         """Those in which something waits."""
         rows = self._vault.execute("SELECT DISTINCT group_id FROM group_bodies WHERE waits != ''").fetchall()
         return [group for (group,) in rows]
 
-    def settled(self, device: str, n: int, *, keep: bool) -> None:
-        """It was read, and is kept for newcomers or not."""
-        if keep:
-            self._vault.execute("UPDATE group_bodies SET waits = '' WHERE device = ? AND n = ?", (device, n))
+    def waiting_of(self, user: str) -> list[str]:
+        """Groups in which something of `user` waits."""
+        rows = self._vault.execute(
+            "SELECT DISTINCT group_id FROM group_bodies WHERE waits != '' AND user = ?", (user,)
+        ).fetchall()
+        return [group for (group,) in rows]
+
+    def settled(self, message: Kept, at: int | None = None) -> None:
+        """It was read, and is kept for newcomers; `at`, as somebody who was to decide how far back they see would have
+        it. None: it is of no use any more."""
+        name = (message.device, message.n, message.earlier)
+        if at is None:
+            self._vault.execute("DELETE FROM group_bodies WHERE device = ? AND n = ? AND earlier = ?", name)
         else:
-            self._vault.execute("DELETE FROM group_bodies WHERE device = ? AND n = ?", (device, n))
+            self._vault.execute(
+                "UPDATE group_bodies SET waits = '', at = ? WHERE device = ? AND n = ? AND earlier = ?", (at, *name)
+            )
+
+    # --- what a newcomer was handed before the chain had come --------------------------------------------------------
+
+    def hold_history(self, group: str, user: str, device: str, content: bytes) -> None:
+        """Not more of one device than a newcomer can be given."""
+        self._vault.execute(
+            "INSERT INTO group_histories (group_id, user, device, content) SELECT ?, ?, ?, ?"
+            " WHERE (SELECT COUNT(*) FROM group_histories WHERE device = ?) < ?",
+            (group, user, device, content, device, MOST_HISTORIES),
+        )
+
+    def release_histories(self, group: str) -> list[tuple[str, str, bytes]]:
+        """(user, device, content) of what was held; held no longer."""
+        rows = self._vault.execute(
+            "SELECT user, device, content FROM group_histories WHERE group_id = ? ORDER BY seq", (group,)
+        ).fetchall()
+        self._vault.execute("DELETE FROM group_histories WHERE group_id = ?", (group,))
+        return [(row[0], row[1], row[2]) for row in rows]
 
     def to_ask(self, now: int) -> list[tuple[str, bytes, str, str]]:
         """(group, session, user, device) of the keys that are to be asked for now; they count as asked."""
-        found = []
+        found, of_device = [], Counter[str]()
         for group, session, user, device, asked, asked_at in self._vault.execute(
             "SELECT group_id, session, user, device, MAX(asked), MAX(asked_at) FROM group_bodies"
             " WHERE waits != '' AND waits = ? AND earlier = 0 GROUP BY group_id, session, user, device",
             (Waits.KEY,),
         ).fetchall():
+            if of_device[device] >= MOST_ASKED_OF_ONE:
+                continue
             wait = min(ASK_AGAIN << min(max(0, asked - 1), 10), MOST_BETWEEN_ASKING)
             # By a clock that may be set: so long away, in the past or in what is now the future again.
             if not asked or abs(now - asked_at) >= wait:
+                of_device[device] += 1
                 found.append((group, session, user, device))
                 self._vault.execute(
                     "UPDATE group_bodies SET asked = ?, asked_at = ? WHERE waits = ? AND group_id = ? AND session = ?",

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from fastchat.errors import FastChatError, GroupInvalid, NotAllowed, SignatureInvalid, UnknownGroup
 from fastchat.identity import groups as chains
 from fastchat.identity.groups import (
+    MAX_MEMBERS,
     Create,
     Delete,
     GroupState,
@@ -29,6 +30,7 @@ from fastchat.identity.groups import (
     SetRole,
     Statement,
 )
+from fastchat.identity.links import DeviceIdentity
 from fastchat.protocols.wire import (
     GroupLogAnswer,
     GroupLogRequest,
@@ -47,6 +49,8 @@ MOST_REQUESTS = 6
 """For chains, unanswered at once."""
 ASK_AGAIN = 30.0
 """Seconds after an answer that was no use."""
+MOST_CLAIMS = 3 * MAX_MEMBERS
+"""Devices of whose word on one group's chain is kept that it is longer than the server shows."""
 MOST_IN_VAIN = 3
 """How often the server may say that a chain has changed without showing what."""
 
@@ -86,10 +90,16 @@ class GroupFollower:
             sync.is_current = False
             self._ask(live, group, sync)
 
+    def ask_anew(self, live: Live, group: str) -> None:
+        """Ask for its end once more, whatever the server has shown before."""
+        sync = live.groups.setdefault(group, GroupSync())
+        sync.is_current = False
+        self._ask(live, group, sync)
+
     def look_again(self, live: Live, group: str) -> None:
         """The server says that the chain is another one by now: ask, whatever is known here."""
         sync = live.groups.setdefault(group, GroupSync())
-        sync.is_current = False
+        sync.is_current, sync.because_changed = False, True
         if sync.in_vain >= MOST_IN_VAIN:
             self._parts.group_alarm(
                 group,
@@ -114,12 +124,20 @@ class GroupFollower:
         live = self._parts.ready
         return live is not None and group in live.groups and live.groups[group].is_current
 
+    def is_doubted(self, group: str) -> bool:
+        """Whether a member says that the chain goes on otherwise than it does here. Who is to read is not known then:
+        somebody may have been removed. Nothing is written until that is settled, or who says so has been removed."""
+        doubts = self._parts.group_doubts.get(group, {})
+        return any(self._parts.groups.role(group, user) for user in doubts.values())
+
     def by_the_second(self, live: Live) -> None:
         """Ask where there was no room for asking, where an answer was refused, or a hint was lost."""
         now = self._parts.clock()
         if not live.groups_listed and not live.groups_request and now >= live.groups_at:
             self.begin(live)
         for group, sync in live.groups.items():
+            if sync.is_current and sync.claims and now >= sync.claims_not_before:
+                sync.is_current = False
             if not sync.is_current and now >= sync.not_before:
                 self._ask(live, group, sync)
 
@@ -127,7 +145,8 @@ class GroupFollower:
         if sync.request or sync.pending or sync.is_broken or live.leaving:
             return
         if sum(bool(other.request) for other in live.groups.values()) < MOST_REQUESTS:
-            start = self._parts.groups.length(group)
+            start = sync.start = self._parts.groups.length(group)
+            sync.revoked = dict(self._parts.accounts.revoked)
             sync.request = self._parts.say(lambda i: GroupLogRequest(i, group, start))
 
     # --- what the server shows ---------------------------------------------------------------------------------------
@@ -137,14 +156,21 @@ class GroupFollower:
         if sync is None or answer.re != sync.request:
             return
         sync.request = 0
-        known = self._parts.groups.length(answer.group)
-        if answer.start != known:
-            self._ask(live, answer.group, sync)  # news came in between
+        if answer.start != sync.start:
+            sync.not_before = self._parts.clock() + ASK_AGAIN
             return
-        sync.in_vain = 0 if answer.statements else sync.in_vain + 1
-        sync.pending = list(answer.statements)
-        sync.has_more = bool(answer.statements) and answer.length > known + len(answer.statements)
+        if answer.statements:
+            sync.in_vain = 0
+        elif sync.because_changed:
+            sync.in_vain += 1
+        sync.because_changed = False
+        # News may have come in between.
+        known = self._parts.groups.length(answer.group)
+        sync.pending = list(answer.statements[known - answer.start :])
+        sync.has_more = bool(answer.statements) and answer.length > max(known, answer.start + len(answer.statements))
         self._take_pending(live, answer.group, sync)
+        if sync.is_current:
+            self._note_revoked(answer.group, sync)
 
     def news(self, live: Live, news: GroupNews) -> None:
         """A statement as it happens. A hint: what does not follow is asked for."""
@@ -179,11 +205,14 @@ class GroupFollower:
                 return True
         return False
 
-    def learned(self, live: Live) -> None:
-        """Somebody's keys are known now: statements may have waited for them."""
+    def learned(self, live: Live, user: str) -> None:
+        """The keys of `user` are known now, or it is known that there are none: statements may have waited for them."""
+        revoked = {device for device, whose in self._parts.accounts.revoked.items() if whose == user}
         for group, sync in list(live.groups.items()):
-            if sync.pending:
+            if sync.pending and sync.waits_for == user:
                 self._take_pending(live, group, sync)
+            if revoked - sync.revoked.keys() and self._parts.groups.role(group, user):
+                self.ask_anew(live, group)
 
     # --- taking statements in ----------------------------------------------------------------------------------------
 
@@ -210,7 +239,10 @@ class GroupFollower:
         if known is not None and not isinstance(statement, Create) and statement.position < known.state.length:
             raise GroupInvalid("a statement is shown again in the place of a new one")
         actor = parts.accounts.ever(statement.user, statement.device)
+        if parts.groups.has_ended(group, statement.device, statement.position):
+            raise GroupInvalid(f"a statement is signed by a device that {statement.user} had revoked before")
         if actor is None:
+            sync.waits_for = statement.user
             asked = sync.asked_for.get(statement.user, 0)
             if asked >= MOST_ASKED:
                 raise GroupInvalid(f"a statement is signed by a device that {statement.user} does not have")
@@ -252,52 +284,86 @@ class GroupFollower:
         sync.is_current = True
         sync.asked_for.clear()
         length = parts.groups.length(group)
-        claims, sync.claims = sync.claims, {}
-        for claimed, (head, device) in claims.items():
-            if claimed > length and length:
-                self._withheld(group, claimed, device)
-            elif length:
-                self.claim(live, group, claimed, head, device)
+        for device, (claimed, head, sender) in list(sync.claims.items()):
+            if claimed <= length:
+                del sync.claims[device]
+                self.claim(live, group, claimed, head, sender)
+            else:
+                sync.claims_not_before = parts.clock() + ASK_AGAIN
+                self._withheld(group, claimed, sender)
         sync.target = length
         for listener in self.followed:
             listener(group)
 
-    def _withheld(self, group: str, claimed: int, device: str) -> None:
-        if self._parts.groups.role(group, self._parts.me.user):
-            self._parts.group_alarm(
-                group,
-                "group-withheld",
-                f"a member knows {claimed} statements of this group, and the server shows "
-                f"{self._parts.groups.length(group)}: it keeps back who was added or removed",
-                proof=False,
-                device=device,
-            )
+    def _note_revoked(self, group: str, sync: GroupSync) -> None:
+        """What a revoked device has signed while it spoke for its account is in the chain by now: it was asked for when
+        the revocation was known. What comes of it later is not believed."""
+        known = self._parts.groups.get(group)
+        if known is not None and not sync.has_more:
+            for device, user in sync.revoked.items():
+                if user in known.state.members or user in known.state.invited:
+                    self._parts.groups.end(group, device)
 
     # --- what members say of it --------------------------------------------------------------------------------------
 
-    def claim(self, live: Live | None, group: str, length: int, head: bytes, device: str) -> bool:
-        """A member's device says that the chain has this head at `length`. False if that is not known here yet: then
-        it is asked for. Another head than ours is an alarm."""
+    def claim(self, live: Live | None, group: str, length: int, head: bytes, sender: DeviceIdentity) -> bool:
+        """A device says that the chain has this head at `length`. False if that is not known here yet: then it is asked
+        for, once, and later again. Another head than ours is an alarm."""
         parts = self._parts
         if length <= parts.groups.length(group):
             if parts.groups.head(group, length) != head:
+                self._doubt(group, sender)
                 parts.group_alarm(
                     group,
                     "group-forked",
-                    "a member was shown other statements of this group than we were",
+                    f"{sender.user} was shown other statements of this group than we were, or says so; nothing is "
+                    f"written to it as long as {sender.user} is in it",
                     proof=False,
-                    device=device,
+                    user=sender.user,
+                    device=sender.device,
                     length=length,
                     theirs=head,
                     ours=parts.groups.head(group, length),
                 )
+            else:
+                parts.group_doubts.get(group, {}).pop(sender.device, None)
             return True
         if live is not None:
             sync = live.groups.setdefault(group, GroupSync())
-            if length not in sync.claims:
-                sync.claims[length] = (head, device)
-                self.want(live, group, length)
+            before = sync.claims.get(sender.device)
+            if (before is None or before[0] < length) and len(sync.claims) < MOST_CLAIMS:
+                sync.claims[sender.device] = (length, head, sender)
+                self.ask_anew(live, group)
         return False
+
+    def has_claimed(self, group: str, sender: DeviceIdentity) -> bool:
+        """Whether this device's word is being looked into, or was, that the chain is longer than it is here."""
+        live = self._parts.ready
+        return live is not None and group in live.groups and sender.device in live.groups[group].claims
+
+    def forget_claim(self, group: str, sender: DeviceIdentity) -> None:
+        """It was nobody's who has a say in the group."""
+        live = self._parts.ready
+        if live is not None and group in live.groups:
+            live.groups[group].claims.pop(sender.device, None)
+
+    def _withheld(self, group: str, claimed: int, sender: DeviceIdentity) -> None:
+        parts = self._parts
+        if parts.groups.role(group, parts.me.user) and parts.groups.role(group, sender.user):
+            self._doubt(group, sender)
+            parts.group_alarm(
+                group,
+                "group-withheld",
+                f"{sender.user} knows {claimed} statements of this group, or says so, and the server shows "
+                f"{parts.groups.length(group)}: it may keep back who was removed; nothing is written to the group "
+                f"until they come, or {sender.user} is in it no more",
+                proof=False,
+                user=sender.user,
+                device=sender.device,
+            )
+
+    def _doubt(self, group: str, sender: DeviceIdentity) -> None:
+        self._parts.group_doubts.setdefault(group, {})[sender.device] = sender.user
 
     # --- telling -----------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,8 @@ from fastchat_client.vault import Vault
 
 MOST_CACHED = 500
 """Sessions that are kept in memory."""
+MOST_OF_DEVICE = 1000
+"""Sessions of one device that are kept: those of a month in thirty groups."""
 
 _signed = msgspec.json.Decoder(Signed).decode
 
@@ -36,10 +38,12 @@ class Outbound:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A device that has the key of a session, from `first_index` on."""
+    """A device that has the key of a session, from `first_index` on. `missed`: the network says that it did not get it
+    there. That is only what it says: the device counts as one that can read."""
 
     user: str
     first_index: int
+    missed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class GroupKeys:
         self._vault = vault
         self._key = vault.blob("pickle_key")
         self._outbound: dict[str, Outbound] = {}
-        self._inbound: OrderedDict[tuple[str, bytes, bool], Inbound] = OrderedDict()
+        self._inbound: OrderedDict[tuple[str, bytes, str, bool], Inbound] = OrderedDict()
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -105,51 +109,53 @@ class GroupKeys:
     def shared(self, session: bytes) -> dict[str, Shared]:
         """By device."""
         rows = self._vault.execute(
-            "SELECT device, user, first_index FROM group_shared WHERE session = ?", (session,)
+            "SELECT device, user, first_index, missed FROM group_shared WHERE session = ?", (session,)
         ).fetchall()
-        return {device: Shared(user, first_index) for device, user, first_index in rows}
+        return {device: Shared(user, first_index, bool(missed)) for device, user, first_index, missed in rows}
 
     def share(self, session: bytes, device: str, user: str, first_index: int) -> None:
         """`device` is being sent the key from `first_index` on; what it has already it keeps."""
         self._vault.execute(
             "INSERT INTO group_shared (session, device, user, first_index) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET first_index = MIN(first_index, excluded.first_index)",
+            " ON CONFLICT DO UPDATE SET first_index = MIN(first_index, excluded.first_index), missed = 0",
             (session, device, user, first_index),
         )
 
-    def unshare(self, session: bytes, device: str) -> None:
-        """It did not get it after all."""
-        self._vault.execute("DELETE FROM group_shared WHERE session = ? AND device = ?", (session, device))
+    def missed(self, session: bytes, device: str) -> None:
+        """The network says that it did not get it after all."""
+        self._vault.execute("UPDATE group_shared SET missed = 1 WHERE session = ? AND device = ?", (session, device))
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
-    def inbound(self, group: str, session: bytes, *, earlier: bool = False) -> Inbound | None:
-        """The session's key as its own device gave it; or, `earlier`, as the one gave it who has invited us."""
-        found = self._inbound.get((group, session, earlier))
+    def inbound(self, group: str, session: bytes, device: str, *, earlier: bool = False) -> Inbound | None:
+        """The session's key as its own device gave it; or, `earlier`, as the one gave it who has invited us. What
+        another device has signed for a session of this name is another entry."""
+        name = (group, session, device, earlier)
+        found = self._inbound.get(name)
         if found is None:
             row = self._vault.execute(
                 "SELECT pickle, user, device, proof, verified FROM group_sessions"
-                " WHERE group_id = ? AND session = ? AND earlier = ?",
-                (group, session, earlier),
+                " WHERE group_id = ? AND session = ? AND device = ? AND earlier = ?",
+                name,
             ).fetchone()
             if row is None:
                 return None
             found = Inbound(InboundGroup.load(row[0], self._key), row[1], row[2], _signed(row[3]), bool(row[4]))
-            self._inbound[group, session, earlier] = found
+            self._inbound[name] = found
             if len(self._inbound) > MOST_CACHED:
                 self._inbound.popitem(last=False)
         else:
-            self._inbound.move_to_end((group, session, earlier))
+            self._inbound.move_to_end(name)
         return found
 
     def add(self, group: str, inbound: Inbound, now: int, *, earlier: bool = False) -> bool:
         """Whether this key can read more than what was here of the same source; then it is kept. The two sources are
         kept apart: what another one gave, who may have made it up, never stands in the place of the device's own."""
         session = inbound.session
-        known = self.inbound(group, session.session, earlier=earlier)
+        known = self.inbound(group, session.session, inbound.device, earlier=earlier)
         if known is not None and known.session.first_index <= session.first_index:
             return False
-        self._inbound[group, session.session, earlier] = inbound
+        self._inbound[group, session.session, inbound.device, earlier] = inbound
         self._vault.execute(
             "INSERT OR REPLACE INTO group_sessions"
             " (group_id, session, user, device, first_index, pickle, proof, earlier, verified, at)"
@@ -167,18 +173,36 @@ class GroupKeys:
                 now,
             ),
         )
+        self._bound(inbound.device, earlier)
         return True
 
-    def verified(self, group: str, session: bytes) -> None:
+    def verified(self, group: str, session: bytes, device: str) -> None:
         """The signature that says whose an earlier session is has been checked."""
-        known = self.inbound(group, session, earlier=True)
+        known = self.inbound(group, session, device, earlier=True)
         assert known is not None
-        self._inbound[group, session, True] = replace(known, verified=True)
+        self._inbound[group, session, device, True] = replace(known, verified=True)
         self._vault.execute(
-            "UPDATE group_sessions SET verified = 1 WHERE group_id = ? AND session = ? AND earlier", (group, session)
+            "UPDATE group_sessions SET verified = 1 WHERE group_id = ? AND session = ? AND device = ? AND earlier",
+            (group, session, device),
         )
 
     # --- within ------------------------------------------------------------------------------------------------------
+
+    def _bound(self, device: str, earlier: bool) -> None:
+        """The oldest of a device goes: a message that still needs it waits, and asks for it again."""
+        where = "device = ? AND earlier = ? AND session NOT IN (SELECT session FROM group_outbound)"
+        rows = self._vault.execute(
+            f"SELECT group_id, session FROM group_sessions WHERE {where} ORDER BY at DESC, session"  # noqa: S608
+            " LIMIT -1 OFFSET ?",
+            (device, earlier, MOST_OF_DEVICE),
+        ).fetchall()
+        for group, session in rows:
+            self._inbound.pop((group, session, device, earlier), None)
+            self._vault.execute(
+                "DELETE FROM group_sessions WHERE group_id = ? AND session = ? AND device = ? AND earlier = ?",
+                (group, session, device, earlier),
+            )
+            self._vault.execute("DELETE FROM group_shared WHERE session = ?", (session,))
 
     def _store(self, group: str, outbound: Outbound) -> None:
         self._vault.execute(

@@ -6,12 +6,14 @@ only if its sender was a member by these statements. Whose a session is, its dev
 
 from __future__ import annotations
 
+import msgspec
+
 from fastchat.errors import GroupInvalid, SignatureInvalid
 from fastchat.identity import groups as chains
 from fastchat.identity.links import DeviceIdentity
 from fastchat.protocols.wire import Signed
 from fastchat_client import history, settings
-from fastchat_client.content import GroupHistory, GroupKey, GroupTitle, Unknown, decode_content
+from fastchat_client.content import GroupHistory, GroupKey, GroupTitle, Unknown, decode_content, encode_content
 from fastchat_client.events import MessageUnreadable, MessageWaiting, iso
 from fastchat_client.group_bodies import Kept, Waits
 from fastchat_client.group_content import GroupPlain, read_group_plain
@@ -23,8 +25,8 @@ from fastchat_client.parts import Parts
 from fastchat_client.understanding import Said, Understanding
 from fastchat_client.unreadable import Reason, Unreadable
 
-MOST_WAITING = 1000
-"""Messages of one group that wait for something: beyond that they are unreadable."""
+MOST_MILLIS = 2**53 - 1
+_decode_history = msgspec.json.Decoder(GroupHistory).decode
 
 
 class GroupReceiver:
@@ -34,7 +36,7 @@ class GroupReceiver:
         self._understanding = understanding
         self.wants_again = False
         """Something is to be asked for again (`receiving`)."""
-        follower.followed.append(self.release)
+        follower.followed.append(self._followed)
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
@@ -51,14 +53,26 @@ class GroupReceiver:
         if waits is not Waits.NOTHING:
             self._wait(sender, kept, waits)
 
-    def release(self, group: str) -> None:
-        """A key has come, or the chain has been followed: read what can be read now, in the order in which it came."""
+    def _followed(self, group: str) -> None:
+        """The chain is known to its end."""
+        for user, device, content in self._parts.group_bodies.release_histories(group):
+            giver = self._parts.accounts.ever(user, device)
+            if giver is not None:
+                self._take_history(giver, _decode_history(content))
+        self.release(group)
+
+    def release(self, group: str, session: bytes = b"") -> None:
+        """A key has come (of `session`), or the chain has been followed: read what can be read now, in the order in
+        which it came."""
         parts = self._parts
         for kept in parts.group_bodies.waiting(group):
             sender = parts.accounts.ever(kept.user, kept.device)
             if sender is None:
                 continue  # of a newcomer's history: whoever wrote it is being asked for
-            waits = self._read(sender, kept, read_group_body(kept.body))
+            header = read_group_body(kept.body)
+            if session and header.session != session:
+                continue
+            waits = self._read(sender, kept, header)
             if waits is not Waits.NOTHING:
                 self._parts.group_bodies.keep(
                     kept.group, kept.session, (kept.user, kept.device), kept.n, kept.at, kept.body, waits
@@ -74,7 +88,8 @@ class GroupReceiver:
             content = decode_content(plain.content)
         except Unreadable:
             return  # they may be lost on the way as well
-        if self._parts.groups.was_member(header.group, sender.user, plain.length) and not isinstance(content, Unknown):
+        # It is said now, whatever it claims of the chain.
+        if self._parts.groups.role(header.group, sender.user) and not isinstance(content, Unknown):
             self._understanding.take(self._said(sender, 0, plain, earlier=False), content)
 
     def _read(self, sender: DeviceIdentity, kept: Kept, header: GroupBody) -> Waits:
@@ -87,31 +102,26 @@ class GroupReceiver:
             plain = self._decrypt(sender, header, kept.n)
             if plain is None:
                 return self._without_key(sender, kept)
-            if not self._follower.claim(parts.ready, group, plain.length, plain.head, sender.device):
+            if plain.length <= parts.groups.length(group):
+                is_outsider = not parts.groups.was_member(group, sender.user, plain.length)
+            else:
+                is_outsider = self._is_stranger(sender, group)
+            if is_outsider:
+                self._of_outsider(sender, kept)
+                return Waits.NOTHING
+            if not self._follower.claim(parts.ready, group, plain.length, plain.head, sender):
                 return Waits.CHAIN
             content = decode_content(plain.content)
         except Unreadable as problem:
-            self._settled(kept, keep=False)
-            self._unreadable(sender, kept.n, kept.at, conversation_of(group), problem)
+            self._cannot_be_read(sender, kept, problem)
             return Waits.NOTHING
-        if not parts.groups.was_member(group, sender.user, plain.length):
-            self._settled(kept, keep=False)
-            history.drop_placeholder(parts.vault, sender.device, kept.n)
-            parts.group_alarm(
-                group,
-                "group-outsider",
-                f"a message came of {sender.user}, who was no member when it was written; it is not shown",
-                proof=False,
-                user=sender.user,
-                device=sender.device,
-                length=plain.length,
-            )
+        if kept.earlier and not parts.inbox.take(kept.device, kept.n):
+            parts.group_bodies.settled(kept)  # it came by itself, too
             return Waits.NOTHING
         if isinstance(content, Unknown):
-            self._settled(kept, keep=False)
-            self._unreadable(sender, kept.n, kept.at, conversation_of(group), Unreadable(Reason.NEWER_CLIENT))
+            self._cannot_be_read(sender, kept, Unreadable(Reason.NEWER_CLIENT))
             return Waits.NOTHING
-        self._keep_for_newcomers(kept)
+        self._keep_for_newcomers(kept, plain)
         if isinstance(content, GroupTitle):
             history.drop_placeholder(parts.vault, sender.device, kept.n)
             self.title(content)
@@ -122,8 +132,8 @@ class GroupReceiver:
     def _decrypt(self, sender: DeviceIdentity, header: GroupBody, seq: int) -> GroupPlain | None:
         """What stands in it, if it is message `seq` of `sender`; None if there is no key yet that reads it. Raises
         `Unreadable`."""
-        found = [self._parts.group_keys.inbound(header.group, header.session)]
-        found.append(self._earlier_key(header))
+        found = [self._parts.group_keys.inbound(header.group, header.session, sender.device)]
+        found.append(self._earlier_key(sender, header))
         problem: Unreadable | None = None
         for inbound in found:
             if inbound is None:
@@ -149,23 +159,18 @@ class GroupReceiver:
         index = InboundGroup.index_of(header.message)
         return all(inbound is None or index < inbound.session.first_index for inbound in found)
 
-    def _earlier_key(self, header: GroupBody) -> Inbound | None:
+    def _earlier_key(self, sender: DeviceIdentity, header: GroupBody) -> Inbound | None:
         """What the one gave who has invited us, once it is checked whose it is."""
-        parts = self._parts
-        inbound = parts.group_keys.inbound(header.group, header.session, earlier=True)
+        keys = self._parts.group_keys
+        inbound = keys.inbound(header.group, header.session, sender.device, earlier=True)
         if inbound is None or inbound.verified:
             return inbound
-        owner = parts.accounts.ever(inbound.user, inbound.device)
-        if owner is None:
-            if parts.ready is not None:
-                parts.ready.fetching.want(inbound.user)
-            return None
         try:
-            chains.verify_session(inbound.proof, owner.ed25519)
+            chains.verify_session(inbound.proof, sender.ed25519)
         except (GroupInvalid, SignatureInvalid):
             return None
-        parts.group_keys.verified(header.group, header.session)
-        return parts.group_keys.inbound(header.group, header.session, earlier=True)
+        keys.verified(header.group, header.session, sender.device)
+        return keys.inbound(header.group, header.session, sender.device, earlier=True)
 
     # --- what cannot be read now -------------------------------------------------------------------------------------
 
@@ -182,20 +187,52 @@ class GroupReceiver:
 
     def _without_key(self, sender: DeviceIdentity, kept: Kept) -> Waits:
         parts = self._parts
-        if self._follower.is_current(kept.group) and parts.groups.has_left(kept.group, parts.me.user):
+        if not self._follower.is_current(kept.group):
+            return Waits.KEY if parts.groups.ever_member(kept.group, sender.user) else Waits.CHAIN
+        # A key that came and could not be read may still come again, and may be of when this account was in it.
+        if not parts.groups.role(kept.group, parts.me.user) and not parts.inbox.waits_for(sender.device):
             self._not_ours(sender, kept)
+            return Waits.NOTHING
+        if not parts.groups.ever_member(kept.group, sender.user):
+            self._of_outsider(sender, kept)
             return Waits.NOTHING
         return Waits.KEY
 
+    def _is_stranger(self, sender: DeviceIdentity, group: str) -> bool:
+        """Whether this is nobody's device who was ever in the group, as far as the chain goes that the server shows."""
+        is_asked_for = self._follower.has_claimed(group, sender)
+        is_current = is_asked_for and self._follower.is_current(group)
+        return is_current and not self._parts.groups.ever_member(group, sender.user)
+
+    def _of_outsider(self, sender: DeviceIdentity, kept: Kept) -> None:
+        """Somebody wants to be heard in a group who was not in it."""
+        parts = self._parts
+        self._drop(sender, kept)
+        self._follower.forget_claim(kept.group, sender)
+        parts.group_alarm(
+            kept.group,
+            "group-outsider",
+            f"a message came of {sender.user}, who was no member when it was written; it is not shown",
+            proof=False,
+            user=sender.user,
+            device=sender.device,
+            n=kept.n,
+        )
+
+    def _drop(self, sender: DeviceIdentity, kept: Kept) -> None:
+        self._parts.group_bodies.settled(kept)
+        if not kept.earlier:
+            history.drop_placeholder(self._parts.vault, sender.device, kept.n)
+
     def _not_ours(self, sender: DeviceIdentity, kept: Kept) -> None:
-        """The server hands over what is not for this account; without its key it is noise."""
-        self._settled(kept, keep=False)
-        history.drop_placeholder(self._parts.vault, sender.device, kept.n)
+        """What is not for this account is handed over; without its key it is noise. Anybody could have sent it."""
+        self._drop(sender, kept)
         self._parts.group_alarm(
             kept.group,
             "group-outsider",
-            "the server hands over messages of a group that this account is not in; they cannot be read",
-            proof=True,
+            f"messages of a group come that this account is not in, from the server or from {sender.user}; they cannot "
+            "be read",
+            proof=False,
             user=sender.user,
             device=sender.device,
             n=kept.n,
@@ -203,13 +240,12 @@ class GroupReceiver:
 
     def _wait(self, sender: DeviceIdentity, kept: Kept, waits: Waits) -> None:
         parts = self._parts
-        if not kept.earlier:
-            if len(parts.group_bodies.waiting(kept.group)) >= MOST_WAITING:
-                problem = Unreadable(Reason.NO_SESSION)
-                self._unreadable(sender, kept.n, kept.at, conversation_of(kept.group), problem)
-                return
-            if not settings.is_blocked(parts.vault, sender.user):
-                self._show_waiting(sender, kept, waits)
+        if not parts.group_bodies.has_room(kept.group, kept.device):
+            problem = Unreadable(Reason.NO_SESSION)
+            self._unreadable(sender, kept.n, kept.at, conversation_of(kept.group), problem)
+            return
+        if not settings.is_blocked(parts.vault, sender.user):
+            self._show_waiting(sender, kept, waits)
         parts.group_bodies.keep(
             kept.group,
             kept.session,
@@ -218,7 +254,6 @@ class GroupReceiver:
             kept.at,
             kept.body,
             waits,
-            earlier=kept.earlier,
         )
 
     def _show_waiting(self, sender: DeviceIdentity, kept: Kept, waits: Waits) -> None:
@@ -240,16 +275,20 @@ class GroupReceiver:
         if asking:
             self.wants_again = True
 
-    def _settled(self, kept: Kept, *, keep: bool) -> None:
-        self._parts.group_bodies.settled(kept.device, kept.n, keep=keep)
+    def _cannot_be_read(self, sender: DeviceIdentity, kept: Kept, problem: Unreadable) -> None:
+        """What is made up in a history is nothing: it is not its alleged sender who is to be asked for it."""
+        self._parts.group_bodies.settled(kept)
+        if not kept.earlier:
+            self._unreadable(sender, kept.n, kept.at, conversation_of(kept.group), problem)
 
-    def _keep_for_newcomers(self, kept: Kept) -> None:
-        parts = self._parts
+    def _keep_for_newcomers(self, kept: Kept, plain: GroupPlain) -> None:
+        """A server that names a later time than the sender does not widen what an invitation shows."""
+        bodies, at = self._parts.group_bodies, min(kept.at, plain.at)
         if kept.seq:
-            self._settled(kept, keep=True)
+            bodies.settled(kept, at)
         else:
             sender = (kept.user, kept.device)
-            parts.group_bodies.keep(kept.group, kept.session, sender, kept.n, kept.at, kept.body, Waits.NOTHING)
+            bodies.keep(kept.group, kept.session, sender, kept.n, at, kept.body, Waits.NOTHING)
 
     def _said(self, sender: DeviceIdentity, n: int, plain: GroupPlain, *, earlier: bool) -> Said:
         own = sender.user == self._parts.me.user
@@ -268,11 +307,13 @@ class GroupReceiver:
         except (GroupInvalid, SignatureInvalid):
             raise Unreadable(Reason.BAD_CONTENT) from None
         verified = Inbound(inbound.session, sender.user, sender.device, content.proof, True)
-        parts.group_keys.add(content.group, verified, parts.now())
-        self._follower.claim(parts.ready, content.group, content.length, content.head, sender.device)
+        is_news = parts.group_keys.add(content.group, verified, parts.now())
+        if parts.groups.role(content.group, sender.user):
+            self._follower.claim(parts.ready, content.group, content.length, content.head, sender)
         if content.title is not None:
             parts.groups.tell_title(content.group, content.title)
-        self.release(content.group)
+        if is_news:
+            self.release(content.group, inbound.session.session)
 
     def title(self, content: GroupTitle) -> None:
         """Somebody says what the group is called; the chain's hash tells whether that is so."""
@@ -280,8 +321,21 @@ class GroupReceiver:
             self._follower.tell_invitation(content.group)
 
     def history(self, sender: DeviceIdentity, content: GroupHistory) -> None:
-        """What was said before we joined, from who has invited us: by the chain, it is theirs to give. Raises
-        `Unreadable` if it is malformed."""
+        """What was said before we joined. Raises `Unreadable` if it is malformed."""
+        parts = self._parts
+        for key in content.keys:
+            self._session(key.key, content.group, key.proof)
+        for message in content.messages:
+            read_group_body(message.body)
+        if self._follower.is_current(content.group) and self._has_invited_us(content.group, sender.user):
+            self._take_history(sender, content)
+        else:
+            parts.group_bodies.hold_history(content.group, sender.user, sender.device, encode_content(content))
+            if parts.ready is not None:
+                self._follower.ask_anew(parts.ready, content.group)
+
+    def _take_history(self, sender: DeviceIdentity, content: GroupHistory) -> None:
+        """It is who has invited us that may give it, by the chain."""
         parts = self._parts
         if not self._has_invited_us(content.group, sender.user):
             parts.group_alarm(
@@ -299,25 +353,21 @@ class GroupReceiver:
             )
         for message in content.messages:
             header = read_group_body(message.body)
-            if header.group == content.group and parts.inbox.take(message.device, message.n):
+            # Only what can be read takes its name: else who has invited us could keep any message from coming.
+            if header.group == content.group and parts.group_bodies.has_room(content.group, "", earlier=True):
+                at, body = MOST_MILLIS, message.body
                 sent_by = (message.user, message.device)
                 parts.group_bodies.keep(
-                    content.group, header.session, sent_by, message.n, 0, message.body, Waits.KEY, earlier=True
+                    content.group, header.session, sent_by, message.n, at, body, Waits.KEY, earlier=True
                 )
                 if parts.ready is not None and parts.accounts.ever(*sent_by) is None:
                     parts.ready.fetching.want(message.user)
         self.release(content.group)
 
     def _has_invited_us(self, group: str, user: str) -> bool:
-        """By one of the statements of the group's chain."""
-        parts = self._parts
-        for position in range(parts.groups.length(group)):
-            signed = parts.groups.statement(group, position)
-            assert signed is not None
-            statement = chains.read(signed)
-            if isinstance(statement, chains.Invite) and (statement.user, statement.who) == (user, parts.me.user):
-                return statement.history > 0
-        return False
+        """Whether it was this user who did, and promised to."""
+        invited = self._parts.groups.inviter(group, self._parts.me.user)
+        return invited is not None and invited[0] == user and invited[1] > 0
 
     def _session(self, key: bytes, group: str, proof: Signed) -> Inbound:
         """A session and whose it is said to be. Raises `Unreadable` if the two do not belong together."""

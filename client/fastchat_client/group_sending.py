@@ -86,13 +86,17 @@ class GroupSender:
         shared = {} if outbound is None else self._parts.group_keys.shared(outbound.session.session)
         if outbound is not None and self._must_renew(group, outbound, shared):
             outbound, shared = None, {}
-        missing = [peer for device, peer in peers.items() if device not in shared]
+        missing = [peer for device, peer in peers.items() if device not in shared or shared[device].missed]
         if not self._has_sessions(live, missing):
             return False
-        missing = [peer for peer in missing if self._parts.sessions.has(peer.identity)]
+        usable = [peer for peer in missing if self._can_be_sealed_for(live, peer)]
+        if not usable and not shared and self.has_others(message.user, ()):
+            # There are devices, and the server does not say how to write to any of them.
+            self._ask_for_keys(live, group)
+            return False
         if outbound is None:
             outbound = self._renew(group)
-        if missing:
+        if missing := usable:
             self._share(live, group, outbound, missing)
         else:
             self._complete[group] = self._situation(group, outbound)
@@ -133,7 +137,8 @@ class GroupSender:
             if live.groups_listed and group not in live.groups:
                 self._follower.want(live, group)
             return False
-        return live.log_current and not self._parts.outbox.has_waiting(keys_of(group))
+        is_known = live.log_current and not self._follower.is_doubted(group)
+        return is_known and not self._parts.outbox.has_waiting(keys_of(group))
 
     def _peers(self, live: Live, group: str) -> dict[str, Peer] | None:
         """By device, everybody who is to read; None while somebody's keys are still to come."""
@@ -174,6 +179,14 @@ class GroupSender:
                 live.fetching.want(peer.identity.user, claim=True)
                 has_all = False
         return has_all
+
+    def _can_be_sealed_for(self, live: Live, peer: Peer) -> bool:
+        return peer.identity.device not in live.without_keys and self._parts.sessions.has(peer.identity)
+
+    def _ask_for_keys(self, live: Live, group: str) -> None:
+        live.without_keys.clear()
+        for user in self._parts.groups.members(group):
+            live.fetching.want_later(user, self._parts.clock(), claim=True)
 
     def _renew(self, group: str) -> Outbound:
         parts = self._parts
@@ -222,7 +235,11 @@ class GroupSender:
                 parts.now(),
                 lambda n, chunk=chunk: self._sealed(live, n, content, chunk),  # type: ignore[misc]
             )
-            for device in parts.outbox.devices(n):
+            devices = parts.outbox.devices(n)
+            composed = parts.outbox.get(n)
+            if not devices and composed is not None:
+                parts.outbox.accepted(composed, parts.now(), ())  # none of their keys could be used
+            for device in devices:
                 user = next(peer.identity.user for peer in chunk if peer.identity.device == device)
                 parts.group_keys.share(session, device, user, index)
 
@@ -239,7 +256,7 @@ class GroupSender:
 
     def _key(self, group: str, session: bytes, index: int) -> bytes:
         parts = self._parts
-        known, own = parts.groups.get(group), parts.group_keys.inbound(group, session)
+        known, own = parts.groups.get(group), parts.group_keys.inbound(group, session, parts.me.device)
         assert known is not None
         assert own is not None
         state = known.state
@@ -253,13 +270,13 @@ class GroupSender:
         self._complete.pop(group, None)
         if outbound is not None:
             for device in devices:
-                self._parts.group_keys.unshare(outbound.session.session, device)
+                self._parts.group_keys.missed(outbound.session.session, device)
 
     def asked(self, asker: DeviceIdentity, request: GroupKeyRequest) -> None:
         """A device misses a key of ours: it gets what is its account's to have."""
         parts = self._parts
-        own = parts.group_keys.inbound(request.group, request.session)
-        if own is None or own.device != parts.me.device or not parts.groups.role(request.group, asker.user):
+        own = parts.group_keys.inbound(request.group, request.session, parts.me.device)
+        if own is None or not parts.groups.role(request.group, asker.user) or asker.device in parts.accounts.revoked:
             return
         index = self._index_for(request.group, request.session, asker, own.session)
         self._answered[asker.device, request.session] += 1
@@ -313,17 +330,21 @@ class GroupSender:
                 chunk.insert(0, kept.pop())
                 size += len(chunk[0].body)
             keys = [
-                key for session in dict.fromkeys(one.session for one in chunk) if (key := self._earlier(chunk, session))
+                key
+                for session, device in dict.fromkeys((one.session, one.device) for one in chunk)
+                if (key := self._earlier(chunk, session, device))
             ]
             messages = tuple(EarlierMessage(one.user, one.device, one.n, one.body) for one in chunk)
             self._compose(user, encode_content(GroupHistory(group, tuple(keys), messages)))
 
-    def _earlier(self, chunk: Sequence[Kept], session: bytes) -> EarlierKey | None:
+    def _earlier(self, chunk: Sequence[Kept], session: bytes, device: str) -> EarlierKey | None:
         """The key of `session` from its first message in `chunk` on."""
-        messages = [read_group_body(one.body).message for one in chunk if one.session == session]
+        messages = [
+            read_group_body(one.body).message for one in chunk if (one.session, one.device) == (session, device)
+        ]
         index = min(InboundGroup.index_of(message) for message in messages)
         for earlier in (False, True):
-            inbound = self._parts.group_keys.inbound(chunk[0].group, session, earlier=earlier)
+            inbound = self._parts.group_keys.inbound(chunk[0].group, session, device, earlier=earlier)
             if inbound is not None and (key := inbound.session.export_at(index)):
                 return EarlierKey(key, inbound.proof)
         return None

@@ -52,10 +52,10 @@ class GroupSide:
         """Whether `request` was one about groups (messages are `sending`'s)."""
         return self.follower.refused(live, request, problem) or self.appender.refused(live, request, problem)
 
-    def learned(self, live: Live) -> None:
-        """Somebody's keys are known now."""
-        self.follower.learned(live)
-        for group in self._parts.group_bodies.groups:
+    def learned(self, live: Live, user: str) -> None:
+        """The keys of `user` are known now, or it is known that there are none."""
+        self.follower.learned(live, user)
+        for group in self._parts.group_bodies.waiting_of(user):
             self.receiver.release(group)
 
     def by_the_second(self, live: Live) -> None:
@@ -69,5 +69,5 @@ class GroupSide:
         parts = self._parts
         for group, session, user, device in parts.group_bodies.to_ask(parts.now()):
             account = parts.accounts.get(user)
-            if account is not None and device in account.devices and parts.groups.role(group, user):
+            if account is not None and device in account.devices and parts.groups.ever_member(group, user):
                 parts.outbox.compose(user, device, encode_content(GroupKeyRequest(group, session)), parts.now())

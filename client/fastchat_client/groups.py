@@ -121,6 +121,43 @@ class Groups:
         row = self._vault.execute("SELECT 1 FROM group_spans WHERE group_id = ? AND user = ?", (group, user)).fetchone()
         return row is not None and user not in self.members(group)
 
+    def ever_member(self, group: str, user: str) -> bool:
+        """Whether `user` is a member or was one."""
+        row = self._vault.execute("SELECT 1 FROM group_spans WHERE group_id = ? AND user = ?", (group, user)).fetchone()
+        return row is not None
+
+    def inviter(self, group: str, user: str) -> tuple[str, int] | None:
+        """By whom `user` was invited last, and with how many days of history; None if never. Who was invited more than
+        once is who the last invitation says."""
+        known = self.get(group)
+        if known is None:
+            return None
+        if user in known.state.invited:
+            return known.state.invited[user].by, known.state.invited[user].history
+        row = self._vault.execute(
+            "SELECT MAX(since) FROM group_spans WHERE group_id = ? AND user = ?", (group, user)
+        ).fetchone()
+        for position in range((row[0] or 0) - 1, -1, -1):
+            signed = self.statement(group, position)
+            statement = None if signed is None else chains.read(signed)
+            if isinstance(statement, chains.Invite) and statement.who == user:
+                return statement.user, statement.history
+        return None
+
+    def end(self, group: str, device: str) -> None:
+        """A device is known to be revoked, and all that it has signed is in the chain by now."""
+        self._vault.execute(
+            "INSERT OR IGNORE INTO group_ends (group_id, device, length) VALUES (?, ?, ?)",
+            (group, device, self.length(group)),
+        )
+
+    def has_ended(self, group: str, device: str, position: int) -> bool:
+        """Whether `device` was known to be revoked when the chain had no statement at `position` yet."""
+        row = self._vault.execute(
+            "SELECT 1 FROM group_ends WHERE group_id = ? AND device = ? AND length <= ?", (group, device, position)
+        ).fetchone()
+        return row is not None
+
     def head(self, group: str, length: int) -> bytes:
         """SHA-256 of the last statement's body when the chain had `length` statements; b"" if it has not that many."""
         statement = self.statement(group, length - 1)

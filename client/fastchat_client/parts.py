@@ -41,8 +41,16 @@ class GroupSync:
     target: int = 0
     """The length that the server, or a member's message, says it has."""
     request: int = 0
+    start: int = 0
+    """From which statement on was asked for."""
+    because_changed: bool = False
+    """It was asked for because the server has said that there is more."""
+    revoked: dict[str, str] = field(default_factory=dict)
+    """Devices (their users) of which it was known, when the server was asked last, that they speak no longer."""
     pending: list[Signed] = field(default_factory=list)
     """Statements that follow on what is known, and wait for their actors' keys."""
+    waits_for: str = ""
+    """Whose."""
     has_more: bool = False
     """Behind what is pending there is more to ask for."""
     not_before: float = 0.0
@@ -52,8 +60,10 @@ class GroupSync:
     """What the server shows of it is no chain: it is not asked again on this connection."""
     asked_for: dict[str, int] = field(default_factory=dict)
     """Actors whose keys were asked for, and how often."""
-    claims: dict[int, tuple[bytes, str]] = field(default_factory=dict)
-    """Lengths that are not known here: the head that a member's device (user) says the chain has there."""
+    claims: dict[str, tuple[int, bytes, DeviceIdentity]] = field(default_factory=dict)
+    """By device: a length that is not known here, and the head that the device says the chain has there."""
+    claims_not_before: float = 0.0
+    """When to ask once more for what nobody has shown."""
     in_vain: int = 0
     """How often the server has said that the chain has changed, and then had nothing new."""
 
@@ -136,6 +146,8 @@ class Parts:
         self.group_bodies = GroupBodies(vault)
         self.groups_to_create = set[str]()
         """Groups of which the server has not heard yet."""
+        self.group_doubts: dict[str, dict[str, str]] = {}
+        """By group, the devices (their users) that were shown another chain than we, as they say."""
         self.group_alarms: set[tuple[str, str]] = set()
         """(group, code) of those that were shown."""
         self.whisper_to_group: Callable[[str, bytes], None] = _nobody_listens

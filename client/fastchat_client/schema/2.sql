@@ -91,7 +91,8 @@ ALTER TABLE outbox ADD COLUMN quotes TEXT;
 CREATE INDEX outbox_quotes ON outbox (quotes) WHERE quotes NOT NULL;
 
 -- groups.py: each group's chain as it was verified, what it comes to (state, as JSON), its name and topic where somebody
--- has told what the chain's hash stands for, and from which length to which somebody was a member
+-- has told what the chain's hash stands for, and from which length to which somebody was a member. group_ends: how
+-- long the chain was when all was in it that a device had signed before it was revoked
 CREATE TABLE groups (
     group_id TEXT PRIMARY KEY,
     length INTEGER NOT NULL,
@@ -107,6 +108,12 @@ CREATE TABLE group_statements (
     body BLOB NOT NULL,
     signature BLOB NOT NULL,
     PRIMARY KEY (group_id, position)
+) WITHOUT ROWID;
+CREATE TABLE group_ends (
+    group_id TEXT NOT NULL,
+    device TEXT NOT NULL,
+    length INTEGER NOT NULL,
+    PRIMARY KEY (group_id, device)
 ) WITHOUT ROWID;
 CREATE TABLE group_spans (
     group_id TEXT NOT NULL,
@@ -134,7 +141,7 @@ CREATE INDEX group_acts_open ON group_acts (group_id, seq) WHERE state = 0;
 
 -- group_keys.py: the Megolm session that this device encrypts with in each group; which devices have which of them, from
 -- which index on; and every session that can be read here, with the signed statement of whose it is; earlier: who has
--- invited us gave it, and verified: whether the statement was checked
+-- invited us gave it, and verified: whether the statement was checked. missed: the network has refused that key for it
 CREATE TABLE group_outbound (
     group_id TEXT PRIMARY KEY,
     session BLOB NOT NULL,
@@ -147,6 +154,7 @@ CREATE TABLE group_shared (
     device TEXT NOT NULL,
     user TEXT NOT NULL,
     first_index INTEGER NOT NULL,
+    missed INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (session, device)
 ) WITHOUT ROWID;
 CREATE TABLE group_sessions (
@@ -160,11 +168,12 @@ CREATE TABLE group_sessions (
     earlier INTEGER NOT NULL,
     verified INTEGER NOT NULL,
     at INTEGER NOT NULL,
-    PRIMARY KEY (group_id, session, earlier)
+    PRIMARY KEY (group_id, session, device, earlier)
 ) WITHOUT ROWID;
 
 -- group_bodies.py: group messages as they came, for a month: those that wait for a key or for statements (waits: why),
--- and those that were read, so that a newcomer can be given them
+-- and those that were read, so that a newcomer can be given them. group_histories: what a newcomer was given before the
+-- chain had come that says by whom
 CREATE TABLE group_bodies (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     group_id TEXT NOT NULL,
@@ -178,7 +187,15 @@ CREATE TABLE group_bodies (
     earlier INTEGER NOT NULL DEFAULT 0,
     asked INTEGER NOT NULL DEFAULT 0,
     asked_at INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (device, n)
+    UNIQUE (device, n, earlier)
 );
+CREATE TABLE group_histories (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    group_id TEXT NOT NULL,
+    user TEXT NOT NULL,
+    device TEXT NOT NULL,
+    content BLOB NOT NULL
+);
+CREATE INDEX group_sessions_of_device ON group_sessions (device, at);
 CREATE INDEX group_bodies_waiting ON group_bodies (group_id, seq) WHERE waits != '';
 CREATE INDEX group_bodies_read ON group_bodies (group_id, at) WHERE waits = '';

@@ -157,7 +157,7 @@ class Outgoing:
         self._refused: dict[int, dict[str, _Lane]] = {}
         """The lanes in which a message was refused, by its number."""
         self._held_back = 0
-        """How often a message was refused in a lane and has not come there again."""
+        """How many messages were refused in a lane and have not come there again, besides the first one of each."""
         self.unaccepted = 0
         """How many `send`s are not answered."""
 
@@ -218,12 +218,12 @@ class Outgoing:
         lanes = self._refused.setdefault(n, {})
         if lane.device not in lanes:
             lanes[lane.device] = lane
+            self._held_back += 1 if lane.refused else 0
             insort(lane.refused, n)
-            self._held_back += 1
 
     def _open(self, lane: _Lane, n: int) -> None:
         lane.refused.remove(n)
-        self._held_back -= 1
+        self._held_back -= 1 if lane.refused else 0
         lanes = self._refused[n]
         del lanes[lane.device]
         if not lanes:

@@ -75,6 +75,20 @@ class Marks(GroupOfThree):
         for mark in marks_of(self.alice.vault, message_id):
             self.assertLess(abs(mark.at - self.scene.clock.seconds() * 1000), 10_000)
 
+    def test_a_mark_never_goes_back(self) -> None:
+        message_id = self.says(self.alice, "hello")
+        self.bob.core.mark_read(self.team)
+        self.scene.pass_time(2)
+
+        def mark_it(vault: Vault, at: int) -> str:
+            with vault.transaction():
+                content = encode_content(marking.Delivered((int(message_id.rpartition(".")[2]),)))
+                return str(insert(vault, "alice", self.alice.device, content, at, shown=False))
+
+        self.bob.core.compose(mark_it)
+        self.scene.settle()
+        self.assertIn(("bob", State.READ), self.marks(message_id))
+
     def test_alone_with_one_person(self) -> None:
         message_id = self.alice.says("bob", "psst")
         self.scene.pass_time(2)

@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from fastchat.errors import NotAllowed, RequestError
 from fastchat.protocols import wire
-from fastchat_client import speaking
+from fastchat_client import amending, marking, speaking
 from fastchat_client.content import Content, Delete, Edit, Reaction, Ref, Retry, Text, encode_content
 from fastchat_client.events import Deleted, Edited, MessageReceived, Notice, Reacted
 from fastchat_client.marking import MOST_REACTIONS, reactions_of
@@ -222,6 +222,27 @@ class Edits(Pair):
         self.assertEqual(self.text(self.bob, reached[0]), "three")
         events = [event for event in self.bob.events if isinstance(event, MessageReceived | Edited)][-2:]
         self.assertEqual([event.text for event in events], ["one", "three"])
+
+    def test_what_waits_for_a_message_that_never_comes(self) -> None:
+        """A little of it, and not for ever."""
+        self.patch(amending, "MOST_PENDING", 3)
+        self.patch(marking, "MOST_PENDING", 3)
+        for n in range(100, 105):
+            for content in (Edit(Ref("f" * 32, n), "x"), Delete(Ref("f" * 32, n)), Reaction(Ref("f" * 32, n), "👍")):
+                self.sends(self.bob, "alice", content)
+        tables = ("edits", "deletes", "reactions")
+
+        def kept() -> list[int]:
+            counted = (self.alice.vault.execute(f"SELECT COUNT(*) FROM {name}").fetchone() for name in tables)  # noqa: S608
+            return [count for (count,) in counted]
+
+        self.assertEqual(kept(), [3, 3, 3])
+        self.alice.wall_ahead = 29 * 86_400.0
+        self.scene.pass_time(65)
+        self.assertEqual(kept(), [3, 3, 3])
+        self.alice.wall_ahead = 31 * 86_400.0
+        self.scene.pass_time(65)
+        self.assertEqual(kept(), [0, 0, 0])
 
     def test_the_newest_of_one_device_whatever_its_clock_says(self) -> None:
         self.alice.edits(self.alices, "two")

@@ -12,6 +12,7 @@ from fastchat_client.events import MessageUnreadable, Notice, PresenceChanged, T
 from fastchat_client.sessions import MOST_UNHEARD
 from fastchat_client.whispering import ANSWER_EVERY, PRESENCE_LASTS
 from tests.support.conversation import Person, SceneTest
+from tests.support.joined import JoinedTest
 from tests.support.network import Mail
 
 
@@ -33,6 +34,24 @@ class Whispering(SceneTest):
 
     def types(self, person: Person, to: str) -> None:
         person.core.typing(to)
+        self.scene.settle()
+
+    def sealed(self, content: Typing | Presence | Delivered, seq: int, conversation: str = "bob") -> Raw:
+        """A body for bob as a program of alice's might make it."""
+        parts = self.alice.core._parts
+        account = parts.accounts.get("bob")
+        assert account is not None
+        (peer,) = account.peers
+        head = TreeHead(parts.witness.size, parts.witness.root)
+        plain = write_plain(parts.me, peer.identity, conversation, seq, head, 1, encode_content(content))
+        with self.alice.vault.transaction():
+            return ratchet.body_to_wire(parts.sessions.seal(parts.me, peer, plain))
+
+    def hears(self, body: Raw, *, whispered: bool, n: int = 0) -> None:
+        if whispered:
+            self.network.lines[self.bob.device].tell(wire.Whispered("alice", self.alice.device, body))
+        else:
+            self.network.post(self.bob.device, Mail("alice", self.alice.device, n, 0, bytes(body)))
         self.scene.settle()
 
     def presence(self, person: Person) -> list[tuple[str, bool]]:
@@ -101,24 +120,6 @@ class Typings(Whispering):
         self.assertEqual(self.whispers(self.bob), [])
 
     # --- no replay of one as the other -----------------------------------------------------------------------------
-
-    def sealed(self, content: Typing | Presence | Delivered, seq: int, conversation: str = "bob") -> Raw:
-        """A body for bob as a program of alice's might make it."""
-        parts = self.alice.core._parts
-        account = parts.accounts.get("bob")
-        assert account is not None
-        (peer,) = account.peers
-        head = TreeHead(parts.witness.size, parts.witness.root)
-        plain = write_plain(parts.me, peer.identity, conversation, seq, head, 1, encode_content(content))
-        with self.alice.vault.transaction():
-            return ratchet.body_to_wire(parts.sessions.seal(parts.me, peer, plain))
-
-    def hears(self, body: Raw, *, whispered: bool, n: int = 0) -> None:
-        if whispered:
-            self.network.lines[self.bob.device].tell(wire.Whispered("alice", self.alice.device, body))
-        else:
-            self.network.post(self.bob.device, Mail("alice", self.alice.device, n, 0, bytes(body)))
-        self.scene.settle()
 
     def still_reads(self) -> None:
         self.alice.says("bob", "still there?")
@@ -326,6 +327,14 @@ class Presences(Whispering):
         self.scene.pass_time(2)
         self.assertEqual(len(self.whispers(self.bob)), 1)
 
+    def test_only_who_is_asked_answers(self) -> None:
+        self.scene.pass_time(ANSWER_EVERY + 10)
+        self.whispers(self.bob)
+        self.hears(self.sealed(Presence(online=True), 0), whispered=True)
+        self.assertEqual(self.whispers(self.bob), [])
+        self.hears(self.sealed(Presence(online=True, answer=True), 0), whispered=True)
+        self.assertEqual(len(self.whispers(self.bob)), 1)
+
     def test_only_to_those_whom_one_has_talked_with(self) -> None:
         carol = self.scene.person("carol")
         settings.block(self.alice.vault, "bob", True)
@@ -350,3 +359,32 @@ class Presences(Whispering):
         self.types(self.alice, "bob")
         self.scene.pass_time(2)
         self.assertEqual(self.bob.reads("alice")[-1], "from another window")
+
+
+class InTheNetwork(JoinedTest):
+    """The same, with the real server in between."""
+
+    def stored(self) -> dict[str, str]:
+        """All that the server's store holds."""
+        return {name: repr(held) for name, held in vars(self.net.memory).items() if not callable(held)}
+
+    def test_the_server_stores_nothing_of_it(self) -> None:
+        alice, bob = self.net.person("alice"), self.net.person("bob")
+        alice.sends("bob", "hello")
+        self.net.passes(seconds=3)
+        bob.sends("alice", "hello to you")
+        self.net.passes(seconds=3)
+        for person in (alice, bob):
+            person.events.clear()
+        before, outbox = self.stored(), alice.vault.execute("SELECT * FROM outbox").fetchall()
+        alice.core.typing("bob")
+        alice.flush()
+        self.net.settles()
+        self.assertEqual([type(event) for event in bob.events], [TypingNow])
+        alice.core.set_presence(True)
+        self.net.passes(seconds=3)
+        self.assertEqual(alice.vault.execute("SELECT * FROM outbox").fetchall(), outbox)
+        self.assertEqual(self.stored(), before)
+        alice.goes_offline()
+        self.assertEqual(bob.events[-1].__class__, PresenceChanged)
+        self.assertEqual([event.online for event in bob.events if isinstance(event, PresenceChanged)], [False])

@@ -27,7 +27,7 @@ from fastchat.identity import links, login, prekeys
 from fastchat.identity.invite import Invite
 from fastchat.identity.keylog import Frontier, leaf, split, verify_checkpoint
 from fastchat.protocols import group_messages, session, wire
-from fastchat_client import content, ratchet
+from fastchat_client import content, group_content, ratchet
 from fastchat_client.password import ScramLogin, login_password, scram_verifier
 from fastchat_client.ratchet import SealPrivate
 from fastchat_client.unreadable import Reason
@@ -45,7 +45,7 @@ STATEMENTS = (
     group_chain.SessionStatement,
 )
 CONTENTS = typing.get_args(content.Content)
-PLAINTEXT = (content.Plain, content.Party, content.TreeHead)
+PLAINTEXT = (content.Plain, content.Party, content.TreeHead, group_content.GroupPlain)
 
 
 def structs_of(type_: Any) -> set[type]:

@@ -74,7 +74,8 @@ class Follower:
         for user in parts.accounts.named(names):
             if parts.witness.coverage(user, parts.accounts.links(user)) is not Coverage.COVERED:
                 parts.accounts.mark_user_stale(user)
-                if user == parts.me.user:
+                # Whether a device has been revoked that may change a group is to be known before it does.
+                if user == parts.me.user or parts.groups.is_run_by(user):
                     live.fetching.want(user)
         is_end = len(answer.leaves) < LEAF_SIZE
         if is_end:

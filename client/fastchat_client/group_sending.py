@@ -8,7 +8,7 @@ member gets it as it is now, and reads from there on.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from fastchat.errors import TrustError
@@ -92,7 +92,7 @@ class GroupSender:
         usable = [peer for peer in missing if self._can_be_sealed_for(live, peer)]
         if not usable and not shared and self.has_others(message.user, ()):
             # There are devices, and the server does not say how to write to any of them.
-            self._ask_for_keys(live, group)
+            self._ask_for_keys(live, group, peers.values())
             return False
         if outbound is None:
             outbound = self._renew(group)
@@ -183,8 +183,10 @@ class GroupSender:
     def _can_be_sealed_for(self, live: Live, peer: Peer) -> bool:
         return peer.identity.device not in live.without_keys and self._parts.sessions.has(peer.identity)
 
-    def _ask_for_keys(self, live: Live, group: str) -> None:
-        live.without_keys.clear()
+    def _ask_for_keys(self, live: Live, group: str, peers: Iterable[Peer]) -> None:
+        for peer in peers:
+            if not self._parts.sessions.has(peer.identity):
+                live.without_keys.discard(peer.identity.device)
         for user in self._parts.groups.members(group):
             live.fetching.want_later(user, self._parts.clock(), claim=True)
 

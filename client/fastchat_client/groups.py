@@ -126,6 +126,10 @@ class Groups:
         row = self._vault.execute("SELECT 1 FROM group_spans WHERE group_id = ? AND user = ?", (group, user)).fetchone()
         return row is not None
 
+    def is_run_by(self, user: str) -> bool:
+        """Whether `user` is an owner or an admin of any group here."""
+        return any(self.role(group, user) in ("owner", "admin") for group in self.all)
+
     def inviter(self, group: str, user: str) -> tuple[str, int] | None:
         """By whom `user` was invited last, and with how many days of history; None if never. Who was invited more than
         once is who the last invitation says."""

@@ -77,12 +77,17 @@ class GroupBodies:
         *,
         earlier: bool = False,
     ) -> None:
-        """One message of `sender` (user, device); if it is here already, what it waits for may change."""
+        """One message of `sender` (user, device), if it is not here already."""
         self._vault.execute(
             "INSERT INTO group_bodies (group_id, session, user, device, n, at, body, waits, earlier)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (device, n, earlier) DO UPDATE SET waits = excluded.waits"
-            " WHERE waits != ''",
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (group, session, *sender, n, at, body, waits, earlier),
+        )
+
+    def waits_for(self, message: Kept, what: Waits) -> None:
+        self._vault.execute(
+            "UPDATE group_bodies SET waits = ? WHERE device = ? AND n = ? AND earlier = ?",
+            (what, message.device, message.n, message.earlier),
         )
 
     def waiting(self, group: str) -> list[Kept]:

@@ -74,9 +74,7 @@ class GroupReceiver:
                 continue
             waits = self._read(sender, kept, header)
             if waits is not Waits.NOTHING:
-                self._parts.group_bodies.keep(
-                    kept.group, kept.session, (kept.user, kept.device), kept.n, kept.at, kept.body, waits
-                )
+                parts.group_bodies.waits_for(kept, waits)
 
     def whispered(self, sender: DeviceIdentity, body: bytes) -> None:
         """Something that is only worth hearing now: dropped if it cannot be read at once."""
@@ -187,6 +185,8 @@ class GroupReceiver:
 
     def _without_key(self, sender: DeviceIdentity, kept: Kept) -> Waits:
         parts = self._parts
+        if kept.earlier:
+            return Waits.KEY
         if not self._follower.is_current(kept.group):
             return Waits.KEY if parts.groups.ever_member(kept.group, sender.user) else Waits.CHAIN
         # A key that came and could not be read may still come again, and may be of when this account was in it.

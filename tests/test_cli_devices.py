@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from fastchat.identity.links import sign_add_device, sign_revoke_device
 from fastchat.protocols.wire import AccountKeys, Signed
 from fastchat_client.trust import Accounts
+from tests.support.cli import CliTestCase, typed
 from tests.support.keys import root_key
-from tests.test_cli import CliTestCase, typed
 
 ROOT = root_key(0)
 AT = 1_800_000_000_000

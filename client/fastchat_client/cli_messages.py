@@ -212,9 +212,9 @@ def _say_of(opened: Opened, message_id: str, seconds: float | None, compose: Cal
     """Say something of a message, and wait until it cannot be lost any more. `compose` gets the message's id, and gives
     that of what goes out."""
     vault = opened.vault
+    named = message_named(vault, message_id)
 
     def errand(_: str) -> Errand:
-        named = message_named(vault, message_id)
         return outgoing(vault, compose(named), _conversation(vault, named))
 
     return carry_out(opened.profile, vault, "", errand, seconds)

@@ -188,8 +188,8 @@ class GroupChanged(msgspec.Struct, frozen=True, tag_field="event", tag="group"):
 
 
 class GroupInvited(msgspec.Struct, frozen=True, tag_field="event", tag="invited", rename={"sender": "from"}):
-    """`sender` has invited this account to a group. `name` is "" until it has been told; then this comes again. `history`: days of earlier
-    messages that it is offered."""
+    """`sender` has invited this account to a group. `name` is "" until it has been told; then this comes once more.
+    `history`: days of earlier messages that are offered."""
 
     conversation: str
     name: str

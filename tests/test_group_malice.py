@@ -11,8 +11,10 @@ from fastchat.identity.links import replay, sign_revoke_device
 from fastchat.protocols import wire
 from fastchat.protocols.wire import ServerMessage, Signed
 from fastchat_client import ratchet
-from fastchat_client.events import GroupAlarm, GroupChanged, State
+from fastchat_client.content import Text, TreeHead, encode_content
+from fastchat_client.events import GroupAlarm, GroupChanged, Notice, State
 from fastchat_client.group_acting import InviteAct, LeaveAct, RemoveAct, RenameAct, RoleAct
+from fastchat_client.group_content import write_group_plain
 from fastchat_client.groups import group_info, group_of
 from tests.support.conversation import Person
 from tests.support.group_scene import GroupSceneTest, actor_of, alarms, texts, waiting
@@ -186,6 +188,22 @@ class Revoked(ServerTest):
         self.assertEqual((alarms(self.alice), alarms(self.bob)), ([], []))
         self.assertEqual(self.state(self.team, self.bob).length, self.state_then.length + 1)
         self.still_talk()
+
+    def test_what_it_says_is_read_for_a_week_and_not_longer(self) -> None:
+        """With a notice: it may be what it had written before."""
+        self._all_know()
+        outbound = self.stolen.core._parts.group_keys.outbound(self.gid)
+        assert outbound is not None
+        chain = (self.state_then.length, self.state_then.head)
+        for n, expected in ((900, "alice: late"), (901, "alice: ?")):
+            said = encode_content(Text("late"))
+            plain = write_group_plain(self.stolen.core._parts.me, self.gid, n, chain, TreeHead(0, bytes(32)), 0, said)
+            body = outbound.session.encrypt(self.gid, plain)
+            self.hands_over(self.bob, "alice", self.stolen.device, n, body)
+            self.assertEqual(texts(self.bob, self.team)[-1], expected)
+            self.assertEqual([notice.code for notice in self.bob.told(Notice)], ["device-revoked"])
+            self.scene.clock.advance(7 * 86_400 + 60)
+            self.goes_away_and_comes_back(self.bob)
 
     def test_it_gets_no_key_more(self) -> None:
         self._all_know()

@@ -186,6 +186,12 @@ class GroupKeys:
             (group, session, device),
         )
 
+    def forget(self, device: str) -> None:
+        """Nothing of this device is believed any more."""
+        for name in [name for name in self._inbound if name[2] == device]:
+            del self._inbound[name]
+        self._vault.execute("DELETE FROM group_sessions WHERE device = ?", (device,))
+
     # --- within ------------------------------------------------------------------------------------------------------
 
     def _bound(self, device: str, earlier: bool) -> None:

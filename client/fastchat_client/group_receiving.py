@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import msgspec
 
-from fastchat.errors import GroupInvalid, SignatureInvalid
+from fastchat.errors import DeviceRevoked, GroupInvalid, SignatureInvalid
 from fastchat.identity import groups as chains
 from fastchat.identity.links import DeviceIdentity
 from fastchat.protocols.wire import Signed
 from fastchat_client import history, settings
-from fastchat_client.content import GroupHistory, GroupKey, GroupTitle, Unknown, decode_content, encode_content
-from fastchat_client.events import MessageUnreadable, MessageWaiting, iso
+from fastchat_client.content import (
+    GroupHistory,
+    GroupKey,
+    GroupTitle,
+    Text,
+    Unknown,
+    decode_content,
+    encode_content,
+)
+from fastchat_client.events import MessageUnreadable, MessageWaiting, Notice, iso
 from fastchat_client.group_bodies import Kept, Waits
 from fastchat_client.group_content import GroupPlain, read_group_plain
 from fastchat_client.group_following import GroupFollower
@@ -23,7 +31,7 @@ from fastchat_client.groups import conversation_of
 from fastchat_client.megolm import GroupBody, InboundGroup, read_group_body
 from fastchat_client.parts import Parts
 from fastchat_client.understanding import Said, Understanding
-from fastchat_client.unreadable import Reason, Unreadable
+from fastchat_client.unreadable import Reason, Unreadable, late
 
 MOST_MILLIS = 2**53 - 1
 _decode_history = msgspec.json.Decoder(GroupHistory).decode
@@ -98,6 +106,8 @@ class GroupReceiver:
             return self._of_unknown_group(sender, kept)
         try:
             plain = self._decrypt(sender, header, kept.n)
+            if plain is None and sender.device in parts.accounts.revoked and not kept.earlier:
+                raise Unreadable(Reason.REVOKED_DEVICE)
             if plain is None:
                 return self._without_key(sender, kept)
             if plain.length <= parts.groups.length(group):
@@ -120,6 +130,8 @@ class GroupReceiver:
             self._cannot_be_read(sender, kept, Unreadable(Reason.NEWER_CLIENT))
             return Waits.NOTHING
         self._keep_for_newcomers(kept, plain)
+        if sender.device in parts.accounts.revoked and isinstance(content, Text) and not kept.earlier:
+            parts.tell(Notice(DeviceRevoked.code, late(sender.user, sender.device)))
         if isinstance(content, GroupTitle):
             history.drop_placeholder(parts.vault, sender.device, kept.n)
             self.title(content)
@@ -264,7 +276,7 @@ class GroupReceiver:
 
     def _unreadable(self, sender: DeviceIdentity, n: int, at: int, conversation: str, problem: Unreadable) -> None:
         parts, reason = self._parts, problem.reason
-        is_worth_asking = reason is not Reason.NEWER_CLIENT
+        is_worth_asking = reason not in (Reason.NEWER_CLIENT, Reason.REVOKED_DEVICE)
         asking = is_worth_asking and parts.inbox.want_again(sender.user, sender.device, n, reason, parts.now())
         if settings.is_blocked(parts.vault, sender.user):
             history.drop_placeholder(parts.vault, sender.device, n)

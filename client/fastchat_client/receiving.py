@@ -41,7 +41,7 @@ from fastchat_client.inbox import MOST_ASKED
 from fastchat_client.megolm import is_group_body
 from fastchat_client.parts import Live, Parts
 from fastchat_client.understanding import Said, Understanding
-from fastchat_client.unreadable import Reason, Unreadable
+from fastchat_client.unreadable import Reason, Unreadable, late
 from fastchat_client.witness import Contradiction
 
 MOST_MILLIS = 2**53 - 1
@@ -164,7 +164,7 @@ class Receiver:
                 self._unreadable(user, device, n, at, problem, is_worth_asking=is_worth_asking)
             return
         if is_revoked and isinstance(content, Text):
-            parts.tell(Notice(DeviceRevoked.code, _late(user, device)))
+            parts.tell(Notice(DeviceRevoked.code, late(user, device)))
         self._compare_logs(device, plain)
         if not is_first:
             parts.inbox.came_again(device, n)
@@ -296,10 +296,3 @@ class Receiver:
                 self._about_group(sender, resent.n, plain, content)
             else:
                 self._understanding.take(Said(sender, resent.n, conversation, own, plain.at), content)
-
-
-def _late(user: str, device: str) -> str:
-    return (
-        f"a message of {user} comes from the device {device[:8]}, which {user} has revoked: it was written before "
-        "that, or by whoever has the device now"
-    )

@@ -52,3 +52,11 @@ class Unreadable(FastChatError):
         self.reason = reason
         self.tried = tried
         """Ids of the Olm sessions that failed to decrypt it: after a number of failures a session is given up."""
+
+
+def late(user: str, device: str) -> str:
+    """What is said beside a message of a device that its account has revoked."""
+    return (
+        f"a message of {user} comes from the device {device[:8]}, which {user} has revoked: it was written before "
+        "that, or by whoever has the device now"
+    )

@@ -46,6 +46,7 @@ class Upkeep:
         amending.purge(parts.vault, now)
         for device in parts.accounts.long_revoked(now):
             parts.sessions.forget(device)
+            parts.group_keys.forget(device)
         for user in parts.inbox.users:
             account = parts.accounts.get(user)
             if account is None or not account.offered_root:

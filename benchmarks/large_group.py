@@ -139,7 +139,13 @@ def _account(net: Net, user: str) -> OwnDevice:
 def main() -> None:
     members = int(sys.argv[1]) if len(sys.argv) > 1 else MEMBERS
     with tempfile.TemporaryDirectory() as folder:
-        net = Net(Path(folder) / "net", sends_per_second=1000.0, sends_burst=1000, claims_burst=5000, group_acts_per_second=1e6)
+        net = Net(
+            Path(folder) / "net",
+            sends_per_second=1000.0,
+            sends_burst=1000,
+            claims_burst=5000,
+            group_acts_per_second=1e6,
+        )
         owner = net.person("owner")
         net.settles()
         group = Group(net, owner, members)

@@ -17,10 +17,10 @@ from fastchat_client import errands
 from fastchat_client.errands import Errand
 from fastchat_client.events import Event, LogAlarm, MessageState, State
 from fastchat_client.messenger import Messenger, new_facts, prepare
-from fastchat_client.outbox import compose_text
 from fastchat_client.password import Cost
 from fastchat_client.profile import Profile
 from fastchat_client.running import Running
+from fastchat_client.speaking import compose_text
 from fastchat_client.vault import Vault
 from tests.support.keys import root_key
 

@@ -9,7 +9,7 @@ from msgspec import Raw
 from fastchat import bus
 from fastchat.delivery import outgoing
 from fastchat.protocols import group_traffic, wire
-from fastchat.protocols.group_traffic import FLOOD
+from fastchat.protocols.group_traffic import FLOOD, MAX_WHISPER
 from fastchat.protocols.wire import MAX_BODIES
 from tests.support.calling import BODY, Peer
 from tests.support.grouping import GroupCase
@@ -286,6 +286,30 @@ class Sending(GroupCase):
             self.says(n)
         self.assertEqual(self.b.messages(), [4, 5, 6])
 
+    def test_each_that_was_refused_behind_another_holds_back_what_is_behind_it(self) -> None:
+        """One that is for single devices only comes again while what is for everybody is on its way."""
+        self.place = self.new_place(sends_burst=1, sends_per_second=1.0)
+        self.team()
+        self.says(1)
+        self.assertEqual(self.outcome(self.says(5, self.bob.id)), "rate-limited")
+        for n in (7, 6, 7):
+            self.place.clock.advance(1.0)
+            self.assertEqual(self.outcome(self.says(n)), "busy")
+        for n, outcome in ((5, ""), (8, "busy"), (6, ""), (8, "busy"), (7, ""), (8, "")):
+            self.place.clock.advance(1.0)
+            self.assertEqual(self.outcome(self.says(n)), outcome)
+        self.assertEqual((self.b.messages(), self.c.messages()), ([1, 5, 6, 7, 8], [1, 5, 6, 7, 8]))
+        self.assertEqual(self.a.session._traffic.groups._refused, {})  # type: ignore[union-attr]
+
+    def test_not_more_are_refused_than_can_be_remembered(self) -> None:
+        self.patch(group_traffic, "REFUSED", 3)
+        self.groups._forget(self.chain.group)
+        self.place.store.away = True
+        for n in (2, 2, 3, 4):
+            self.assertEqual(self.outcome(self.says(n)), "busy")
+        self.says(1)
+        self.assert_ended(self.a, "rate-limited")
+
     def test_one_that_is_refused_holds_back_its_group_and_no_other(self) -> None:
         chain = self.group_of_two()
         self.groups._forget(self.chain.group)
@@ -331,6 +355,14 @@ class Sending(GroupCase):
         self.assertEqual(self.outcome(self.says(3)), "rate-limited")
         self.place.clock.advance(2.0)
         self.assertEqual(self.outcome(self.says(3)), "")
+
+    def test_a_long_message_to_many_counts_for_as_much_as_it_would_one_to_one(self) -> None:
+        self.place = self.new_place(sends_burst=3, sends_per_second=1.0)
+        self.team()
+        long = Raw(b'"' + b"A" * (MAX_BODIES * 3 // 4) + b'"')  # one and a half for two devices
+        self.a.says(wire.GroupSend(self.a.next_id(), 1, self.chain.group, self.chain.state.length, long))
+        self.says(2)
+        self.assertEqual(self.outcome(self.says(3)), "rate-limited")
 
     def test_no_more_lanes_than_there_may_be(self) -> None:
         self.patch(outgoing, "LANES", 1)
@@ -481,13 +513,22 @@ class Whispers(GroupCase):
     def test_what_is_no_body_and_what_is_too_large(self) -> None:
         long = Raw(b'"' + b"A" * (MAX_BODIES // 2) + b'"')
         recipients = tuple(wire.Recipient(device.id, long) for device in (self.bob, self.carol))
-        for peer, whisper, code in (
-            (self.a, wire.Whisper(recipients), "bad-request"),
-            (self.b, wire.GroupWhisper(self.chain.group, Raw(b"{}")), "bad-frame"),
+        longest = [Raw(b'"' + b"A" * size + b'"') for size in (MAX_WHISPER - 2, MAX_WHISPER - 1)]
+        for device, whisper, code in (
+            (self.alice, wire.Whisper(recipients), "bad-request"),
+            (self.bob, wire.GroupWhisper(self.chain.group, Raw(b"{}")), "bad-frame"),
+            (self.alice, wire.GroupWhisper(self.chain.group, longest[1]), "bad-request"),
+            (self.alice, wire.Whisper((wire.Recipient(self.bob.id, longest[1]),)), "bad-request"),
+            (self.alice, wire.Whisper((wire.Recipient(self.bob.id, BODY),) * 2), "bad-request"),
         ):
+            peer = self.online(device)
             peer.says(whisper)
             self.assert_ended(peer, code)
         self.assertEqual(self.heard(self.c), 0)
+        bob = self.online(self.bob)
+        self.online(self.alice).says(wire.GroupWhisper(self.chain.group, longest[0]))
+        [said] = [one for one in bob.heard if isinstance(one, wire.Whispered)]
+        self.assertEqual(said.body, longest[0])
 
     def test_a_whisper_to_many_counts_for_many(self) -> None:
         self.patch(group_traffic, "DEVICES_OF_ONE_SEND", 1)

@@ -2,11 +2,12 @@
 
 A message to a group takes its place at once, also when it has to wait for the group to be read from the store: later
 ones to the same group wait behind it. One that is refused for now keeps the later ones to its group back until it
-comes again, as a lane does with those of one device (`fastchat.delivery.outgoing`).
+comes again, and then each of these in its turn, as a lane does with those of one device (`fastchat.delivery.outgoing`).
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,15 @@ if TYPE_CHECKING:
 
 DEVICES_OF_ONE_SEND = 100
 """A message to a group counts for as many sends as it has hundreds of recipient devices, begun ones too: a `send` has a
-hundred at most. So does a whisper."""
+hundred at most. So does a whisper. A long message counts for more: a `send` has `MAX_BODIES` bytes for all its devices.
+"""
+
+MAX_WHISPER = 4096
+"""Bytes of one body that is whispered, as on the wire: nothing that is only worth hearing now is long, and a group may
+have thousands of devices."""
+
+REFUSED = 10_000
+"""Messages to groups that a session may have to send again at once: their numbers are remembered."""
 
 FLOOD = 10
 """Times its burst that a session may whisper too much."""
@@ -85,8 +94,10 @@ class GroupTraffic:
         self._whispers = TokenBucket(limits.whispers_per_second, limits.whispers_burst, service.reactor.seconds)
         self._queues: dict[str, deque[GroupSend]] = {}
         """By group that is being read, what waits for that."""
-        self._refused: dict[str, int] = {}
-        """By group, the lowest `n` that was refused for now and has not come again."""
+        self._refused: dict[str, list[int]] = {}
+        """By group, the numbers that were refused for now and have not come again, ascending."""
+        self._held_back = 0
+        """How many these are."""
 
     # --- acts and questions ------------------------------------------------------------------------------------------
 
@@ -109,8 +120,9 @@ class GroupTraffic:
         _check_body(is_body(send.body), len(memoryview(send.body)))
         if send.devices and len(set(send.devices)) < len(send.devices):
             raise RequestError("a device is named twice")
-        if send.group not in self._refused and len(self._refused) >= self._service.limits.groups_per_user:
-            self._end(RateLimited("messages to too many groups wait at once"))
+        is_new = send.group not in self._refused and len(self._refused) >= self._service.limits.groups_per_user
+        if is_new or self._held_back >= REFUSED:
+            self._end(RateLimited("too many messages to groups wait at once, or to too many groups"))
             return
         most = self._service.limits.unaccepted
         if self._outgoing.unaccepted >= most:
@@ -119,11 +131,12 @@ class GroupTraffic:
         if not self._sends.take():
             self._refuse(send)
             raise RateLimited("too many messages a second", retry_after=max(0.1, self._sends.wait()))
-        if send.n > self._refused.get(send.group, send.n):
+        first = self._refused[send.group][0] if send.group in self._refused else send.n
+        if send.n > first:
+            self._refuse(send)
             self._say(send, Busy("an earlier message to the same group must come first"))
             return
-        if self._refused.get(send.group) == send.n:
-            del self._refused[send.group]
+        self._comes_again(send)
         queue = self._queues.get(send.group)
         circle = self._service.groups.known(send.group)
         if queue is None and circle is not None:
@@ -191,12 +204,25 @@ class GroupTraffic:
             self._refuse(send)
             self._say(send, Busy("too many messages to too many devices wait to be accepted"))
             return
-        self._sends.spend(_hundreds(len(devices)) - 1, -self._sends.burst)
+        worth = max(_hundreds(len(devices)), -(-len(memoryview(send.body)) * len(devices) // MAX_BODIES))
+        self._sends.spend(worth - 1, -self._sends.burst)
         outgoing.send_to_all(send.n, devices, bytes(send.body), lambda error: self._say(send, error))
 
     def _refuse(self, send: GroupSend) -> None:
         """For now: nothing later may pass it."""
-        self._refused[send.group] = min(send.n, self._refused.get(send.group, send.n))
+        refused = self._refused.setdefault(send.group, [])
+        place = bisect_left(refused, send.n)
+        if refused[place : place + 1] != [send.n]:
+            refused.insert(place, send.n)
+            self._held_back += 1
+
+    def _comes_again(self, send: GroupSend) -> None:
+        refused = self._refused.get(send.group)
+        if refused and refused[0] == send.n:
+            del refused[0]
+            self._held_back -= 1
+            if not refused:
+                del self._refused[send.group]
 
     def _give_up(self, send: GroupSend, error: FastChatError) -> None:
         """For good: it holds up nothing any more."""
@@ -214,6 +240,10 @@ class GroupTraffic:
         size = bodies_size(whisper.to) if isinstance(whisper, Whisper) else len(memoryview(whisper.body))
         try:
             _check_body(all(map(is_body, bodies)), size)
+            if max(len(memoryview(body)) for body in bodies) > MAX_WHISPER:
+                raise RequestError(f"what is whispered has {MAX_WHISPER} bytes at most")
+            if isinstance(whisper, Whisper) and len({one.device for one in whisper.to}) < len(whisper.to):
+                raise RequestError("a device is named twice")
         except FastChatError as error:
             self._end(error)
             return

@@ -41,7 +41,7 @@ class Upkeep:
         live.housekeeping_at = parts.clock()
         self._receiver.want_sessions(live)
         self.publish(live)
-        for part in (parts.prekeeper, parts.outbox, parts.inbox):
+        for part in (parts.prekeeper, parts.outbox, parts.inbox, parts.group_bodies):
             part.purge(now)
         amending.purge(parts.vault, now)
         for device in parts.accounts.long_revoked(now):

@@ -22,18 +22,11 @@ class UsageTests(CliTestCase):
     def test_help_lists_every_command(self) -> None:
         code, out, _ = typed("--help")
         self.assertEqual(code, 0)
-        for command in (
-            "join",
-            "send",
-            "listen",
-            "history",
-            "whoami",
-            "contacts",
-            "chat",
-            "accept",
-            "devices",
-            "revoke",
-        ):
+        words = (
+            "join send listen history whoami contacts chat accept devices revoke "
+            "react reply edit delete receipts timer mute unmute block unblock presence"
+        )
+        for command in words.split():
             self.assertIn(f"  {command} ", out)
             code, text, _ = typed(command, "--help")
             self.assertEqual(code, 0)

@@ -6,7 +6,10 @@ import json
 import signal
 from typing import Any
 
+from fastchat.errors import RequestError
 from fastchat_client.group_acting import compose_create
+from fastchat_client.history import Arrived, add_received
+from fastchat_client.naming import message, message_named
 from fastchat_client.profile import Profile
 from tests.support.cli import CliTestCase, CommandCase, typed
 
@@ -86,6 +89,18 @@ class Offline(CliTestCase):
             self.assertEqual((code, err), (0, ""))
             self.assertIn(words, out)
         self.assertIn("yourself", self.refused(1, "block", "alice", *self.at))
+
+    def test_a_message_is_named_by_the_beginning_of_its_id(self) -> None:
+        vault = self.vault(self.directory)
+        with vault.transaction():
+            for device in ("1a2b" + "c" * 28, "1a2b" + "d" * 28):
+                add_received(vault, Arrived(device, 7, "bob", "bob", NOW, f"of {device}", False))
+        self.assertEqual(message_named(vault, "1A2BC.7"), f"1a2b{'c' * 28}.7")
+        self.assertIn("several", str(self.assertRaises(RequestError, message_named, vault, "1a2b.7")))
+        for text in ("1a2bc.8", "1a2.7", "1a2b%.7", "1a2bc.07x"):
+            self.assertRaises(RequestError, message_named, vault, text)
+        found = message(vault, f"1a2b{'c' * 28}.7")
+        self.assertEqual(found and found.text, f"of 1a2b{'c' * 28}")
 
     def test_a_message_that_is_none(self) -> None:
         for arguments in (

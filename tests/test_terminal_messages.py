@@ -60,6 +60,13 @@ class Messages(GroupCase):
         (line,) = self.live()
         self.assertRegex(line, r'^ 3 \d\d:\d\d you ↪ "question": better answer  … waiting$')
 
+    def test_what_is_shown_of_the_past_does_not_become_the_last(self) -> None:
+        self.messenger.vault.items = [HistoryItem(f"b.{number}", ID, "bob", "old", 0) for number in range(3)]
+        self.tell(self.arrives("new", 1))
+        self.talk.typed("/history")
+        self.talk.typed("/react last 👍")
+        self.assertEqual(self.messenger.done[-1], ("react", "bob1.1", "👍", False))
+
     def test_a_number_that_nothing_has_is_refused(self) -> None:
         for line in ("/react 5 👍", "/react last 👍", "/del last", "/del 9999999999", "/react 1a2b.3 👍"):
             self.talk.typed(line)

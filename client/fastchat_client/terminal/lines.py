@@ -152,7 +152,7 @@ class MessageLines:
         lines: list[Line] = [render.note(f"{self._who(named.sender)}: {self._which(message_id)}, id {message_id}")]
         if named.own and message_id.startswith(f"{self._me.device}."):
             marks = render_groups.receipts(self._book.marks(message_id), self._now(), self._look)
-            lines += marks or [render.note("nobody else was there")]
+            lines += marks or [render.note("nobody else has it")]
         signs: dict[str, list[str]] = {}
         for user, emoji in self._book.reactions(message_id):
             signs.setdefault(clean_line(emoji, 16), []).append(self._who(user))

@@ -198,6 +198,13 @@ class Groups:
         while self._weight > self._remembered and len(self._circles) > 1:
             self._forget(next(iter(self._circles)))
 
+    def _doubt(self, group: str) -> None:
+        """Whatever is remembered by now, or is just being read, may be of before."""
+        if group in self._circles:
+            self._circles[group].is_doubtful = True
+        if group in self._loadings:
+            self._loadings[group].is_stale = True
+
     def _forget(self, group: str) -> None:
         circle = self._circles.pop(group, None)
         if circle is not None:
@@ -208,8 +215,8 @@ class Groups:
     async def of(self, user: str) -> Sequence[GroupLength]:
         """Every group that `user` is in, is invited to or was in, and how far they may read its chain. Raises
         `Busy`."""
-        found = await self._store.groups_of(user)
-        return [GroupLength(group, length) for group, length in found[:GROUPS_IN_ANSWER]]
+        found = await self._store.groups_of(user, GROUPS_IN_ANSWER)
+        return [GroupLength(group, length) for group, length in found]
 
     async def statements(self, user: str, group: str, start: int) -> tuple[int, Sequence[Signed]]:
         """How many statements of the group there are for `user`, and a page of them from number `start` on. Raises
@@ -263,8 +270,7 @@ class Groups:
             self._forget(group)  # somebody has, and not here
             raise
         except Busy:
-            if circle is not None:
-                circle.is_doubtful = True
+            self._doubt(group)
             raise
         told = dict.fromkeys(change.devices) | (circle.devices if circle is not None else {})
         self._committed(circle, statement, change)
@@ -276,9 +282,12 @@ class Groups:
         be true at once."""
         generation = self._generation
         who = subject(statement) or statement.user
-        # Who joins was counted when they were invited.
-        if isinstance(statement, Create | Invite) and await self._store.group_count(who) >= self._most:
-            raise RequestError(f"{who} is in {self._most} groups, or invited to them: there cannot be more")
+        # Who joins was counted when they were invited. Invitations keep nobody from groups of their own.
+        is_invited = isinstance(statement, Invite)
+        counts = is_invited or isinstance(statement, Create)
+        if counts and await self._store.group_count(who, invited=is_invited) >= self._most:
+            also = ", or invited to them" if is_invited else ""
+            raise RequestError(f"{who} is in {self._most} groups{also}: there cannot be more")
         devices: Sequence[str] = ()
         if isinstance(statement, Create | Invite | Join | Leave | Remove):
             found = await self._store.devices([who])

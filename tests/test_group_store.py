@@ -101,7 +101,7 @@ class GroupTests(Base):
             await self.refused(GroupChanged, append(store, G, position, member("bob"), deleted=True))
         self.assertEqual(await store.group(G), before)
         self.assertEqual(len(await store.group_statements(G, 0, 100)), 2)
-        self.assertEqual(await store.groups_of("bob"), [])
+        self.assertEqual(await store.groups_of("bob", 9), [])
 
     async def test_a_row_that_names_nobody_undoes_the_statement(self) -> None:
         store = await self.store_with("alice", "bob")
@@ -111,7 +111,7 @@ class GroupTests(Base):
         await append(store, G, 0, member("alice", "owner"))
         for nobody in ("nobody", "no\0body"):
             await self.refused(UnknownUser, append(store, G, 1, member("bob"), member(nobody)))
-        self.assertEqual((await store.group_statements(G, 1, 10), await store.groups_of("bob")), ([], []))
+        self.assertEqual((await store.group_statements(G, 1, 10), await store.groups_of("bob", 9)), ([], []))
         await append(store, G, 1, member("bob"))
 
     async def test_who_has_gone_may_read_up_to_where_he_went(self) -> None:
@@ -121,7 +121,7 @@ class GroupTests(Base):
         await append(store, H, 1)
         await append(store, G, 1, member("bob", "gone", 2, until=2))
         await append(store, G, 2)
-        found = {user: dict(await store.groups_of(user)) for user in ("alice", "bob", "carol", "nobody", "n\0")}
+        found = {user: dict(await store.groups_of(user, 9)) for user in ("alice", "bob", "carol", "nobody", "n\0")}
         expected = {"alice": {G: 3}, "bob": {G: 2, H: 2}, "carol": {G: 3, H: 1}, "nobody": {}, "n\0": {}}
         self.assertEqual(found, expected)
 
@@ -131,10 +131,14 @@ class GroupTests(Base):
         await append(store, G, 0, member("alice", "owner"), member("bob", "gone", until=1))
         await append(store, H, 0, member("alice", "owner"), member("bob", "invited"))
         await append(store, last, 0, member("alice", "owner"), member("bob"))
-        self.assertEqual([group for group, _ in await store.groups_of("bob")], [*sorted((H, last)), G])
+        self.assertEqual([group for group, _ in await store.groups_of("bob", 9)], [*sorted((H, last)), G])
         self.assertEqual([await store.group_count(user) for user in ("alice", "bob", "nobody", "n\0")], [3, 2, 0, 0])
-        await append(store, last, 1, deleted=True)
+        self.assertEqual([await store.group_count(user, invited=False) for user in ("alice", "bob", "n\0")], [3, 1, 0])
+        first, other = sorted((H, last))
+        await append(store, first, 1, deleted=True)
         self.assertEqual([await store.group_count(user) for user in ("alice", "bob")], [2, 1])
+        self.assertEqual([group for group, _ in await store.groups_of("bob", 9)], [other, *sorted((first, G))])
+        self.assertEqual([group for group, _ in await store.groups_of("bob", 1)], [other])
 
     async def test_a_group_has_the_devices_of_all_who_joined(self) -> None:
         store = await self.store_with("alice", "bob", "carol", "dave", "erin", "zoe")
@@ -174,7 +178,7 @@ class MemoryGroupTests(GroupTests, TestCase):
             append(store, G, 0),
             store.group(G),
             store.group_statements(G, 0, 1),
-            store.groups_of("alice"),
+            store.groups_of("alice", 9),
             store.group_devices(G),
             store.group_count("alice"),
         ]
@@ -311,7 +315,7 @@ class PlanTests(DatabaseTestCase):
             " from groups join users on random() < 0.005"
         )
         here.execute("select id from groups limit 1")
-        asked = {"group": here.fetchone()[0], "user": "user7", "start": 3, "limit": 50}
+        asked = {"group": here.fetchone()[0], "user": "user7", "start": 3, "limit": 50, "invited": True}
         for statement in ("select", "analyze"):
             here.execute(statement)
             for name in ("group", "group_statements", "groups_of", "group_count", "group_devices", "lock_group"):

@@ -17,7 +17,7 @@ from fastchat.errors import (
     UnknownGroup,
     UnknownUser,
 )
-from fastchat.groups import Groups, state_of
+from fastchat.groups import Circle, Groups, state_of
 from fastchat.protocols import wire
 from fastchat.protocols.wire import Signed
 from tests.support.delivery import now
@@ -140,6 +140,25 @@ class Acts(GroupCase):
         self.acts(mine, "bob", bob.delete(mine.state))
         self.acts(chain, "alice", alice.invite(chain.state, "bob"))
         self.acts(chain, "bob", bob.join(chain.state))
+
+    def test_invitations_keep_nobody_from_groups_of_their_own(self) -> None:
+        self.place = self.new_place(groups_per_user=2)
+        alice, bob = self.actors["alice"], self.actors["bob"]
+        for nonce in (b"1" * 16, b"2" * 16):
+            chain = GroupChain(alice, alice.create(nonce=nonce))
+            now(self.groups.act(device_row(alice.identity), chain.group, chain.statements[0]))
+            self.acts(chain, "alice", alice.invite(chain.state, "bob"))
+        self.assert_asked_for_no_more(chain)
+        for nonce in (b"3" * 16, b"4" * 16):
+            mine = GroupChain(bob, bob.create(nonce=nonce))
+            now(self.groups.act(device_row(bob.identity), mine.group, mine.statements[0]))
+
+    def assert_asked_for_no_more(self, chain: GroupChain) -> None:
+        """Nobody invites bob any more."""
+        carol = self.actors["carol"]
+        other = GroupChain(carol, carol.create(nonce=b"5" * 16))
+        now(self.groups.act(device_row(carol.identity), other.group, other.statements[0]))
+        self.refuse(RequestError, other, "carol", carol.invite(other.state, "bob"))
 
     def test_no_more_acts_than_one_may_make(self) -> None:
         self.place = self.new_place(group_acts_burst=3, group_acts_per_second=0.5)
@@ -301,6 +320,37 @@ class Remembering(GroupCase):
         assert circle is not None
         self.assertEqual(circle.state, chain.state)
         self.assertFalse(circle.is_doubtful)
+
+    def test_the_same_of_one_that_was_read_again_meanwhile(self) -> None:
+        """Before the act was committed; and so it stays, if nobody doubts it."""
+        self.assert_doubted(is_reading=False)
+
+    def test_the_same_of_one_that_is_being_read(self) -> None:
+        self.assert_doubted(is_reading=True)
+
+    def assert_doubted(self, *, is_reading: bool) -> None:
+        chain = self.group_of("alice", "bob")
+        alice, reading = self.actors["alice"], list[Deferred[Circle | None]]()
+        statement = alice.retitle(chain.state, "another")
+        memory, store = self.place.memory, self.place.store
+        append = memory.append_to_group
+
+        async def loses_the_answer(*args: object) -> None:
+            self.groups.devices_changed("bob")  # so it is forgotten
+            store.held = is_reading
+            reading.append(Deferred.fromCoroutine(self.groups.load(chain.group)))
+            store.step()  # the row is read, as it was before the act
+            await append(*args)  # type: ignore[arg-type]
+            raise Busy
+
+        self.patch(memory, "append_to_group", loses_the_answer)
+        asked = Deferred.fromCoroutine(self.groups.act(device_row(alice.identity), chain.group, statement))
+        self.failureResultOf(asked, Busy)
+        store.release()
+        self.successResultOf(reading[0])
+        chain.add(alice, statement)
+        now(self.groups.load(chain.group))  # it asks
+        self.assertEqual(now(self.groups.load(chain.group)).state, chain.state)
 
     def test_a_group_that_is_read_again_while_an_act_is_committed(self) -> None:
         """What was read is of before, whichever is answered first, and must not stay."""

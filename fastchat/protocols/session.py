@@ -392,7 +392,7 @@ COMMANDS: dict[type, Command] = {
     Ping: Command(Session._ping, _READY, cost=1),
     Revoke: Command(_asked(Traffic.revoke), _READY, cost=10),
     GroupAct: Command(_asked(lambda ready, act: ready.groups.act(act)), _READY, cost=1),
-    GroupsRequest: Command(_asked(lambda ready, request: ready.groups.of(request)), _READY, cost=1),
+    GroupsRequest: Command(_asked(lambda ready, request: ready.groups.of(request)), _READY, cost=10),
     GroupLogRequest: Command(_asked(lambda ready, request: ready.groups.statements(request)), _READY, cost=1),
     GroupSend: Command(_said(lambda ready, send: ready.groups.send(send)), _READY),
     Whisper: Command(_said(lambda ready, whisper: ready.groups.whisper(whisper)), _READY),

@@ -241,12 +241,12 @@ class Store(Protocol):
     async def group_statements(self, group: str, start: int, limit: int) -> Sequence[Signed]:
         """Statements `start` (from 0) onwards, at most `limit`, in order; none of a group that is not known."""
 
-    async def groups_of(self, user: str) -> Sequence[tuple[str, int]]:
-        """Every group that the account is in, is invited to or was in, with the length up to which it may read the
-        chain; those first that it has a part in now, then by group."""
+    async def groups_of(self, user: str, limit: int) -> Sequence[tuple[str, int]]:
+        """The groups that the account is in, is invited to or was in, with the length up to which it may read the
+        chain; those first that it has a part in now and that are not deleted, then by group; at most `limit`."""
 
-    async def group_count(self, user: str) -> int:
-        """How many groups that are not deleted the account is in, or invited to."""
+    async def group_count(self, user: str, invited: bool = True) -> int:
+        """How many groups that are not deleted the account is in, or with `invited` invited to."""
 
     async def group_devices(self, group: str) -> Sequence[str]:
         """The devices of everybody who has joined and is not gone, by user, oldest first."""

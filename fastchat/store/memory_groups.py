@@ -66,18 +66,19 @@ class MemoryGroups:
         known = self._groups.get(group)
         return known.statements[start : start + limit] if known else []
 
-    async def groups_of(self, user: str) -> Sequence[tuple[str, int]]:
+    async def groups_of(self, user: str, limit: int) -> Sequence[tuple[str, int]]:
         self._check_available()
         found = []
         for group, known in sorted(self._groups.items()):
             if member := known.members.get(user):
-                found.append((member.until is not None, group, member.until or len(known.statements)))
-        return [(group, length) for _, group, length in sorted(found)]
+                is_over = member.until is not None or known.deleted
+                found.append((is_over, group, member.until or len(known.statements)))
+        return [(group, length) for _, group, length in sorted(found)[:limit]]
 
-    async def group_count(self, user: str) -> int:
+    async def group_count(self, user: str, invited: bool = True) -> int:
         self._check_available()
         parts = [known.members[user] for known in self._groups.values() if not known.deleted and user in known.members]
-        return sum(member.role != "gone" for member in parts)
+        return sum(member.role != "gone" and (invited or member.role != "invited") for member in parts)
 
     async def group_devices(self, group: str) -> Sequence[str]:
         self._check_available()

@@ -72,15 +72,16 @@ class PostgresGroups:
         rows = await self._rows(_STATEMENTS, {"group": group, "start": start, "limit": limit})
         return [Signed(bytes(body), bytes(signature)) for body, signature in rows]
 
-    async def groups_of(self, user: str) -> Sequence[tuple[str, int]]:
+    async def groups_of(self, user: str, limit: int) -> Sequence[tuple[str, int]]:
         if not possible([user]):
             return []
-        return [(hex_digits(group), length) for group, length in await self._rows(_GROUPS_OF, {"user": user})]
+        rows = await self._rows(_GROUPS_OF, {"user": user, "limit": limit})
+        return [(hex_digits(group), length) for group, length in rows]
 
-    async def group_count(self, user: str) -> int:
+    async def group_count(self, user: str, invited: bool = True) -> int:
         if not possible([user]):
             return 0
-        [(count,)] = await self._rows(_COUNT, {"user": user})
+        [(count,)] = await self._rows(_COUNT, {"user": user, "invited": invited})
         return int(count)
 
     async def group_devices(self, group: str) -> Sequence[str]:

@@ -49,12 +49,14 @@ limit %(limit)s;
 select groups.id, coalesce(member.until, groups.length)
 from group_members as member join groups on groups.id = member.group_id
 where member.user_name = %(user)s
-order by member.until is not null, groups.id;
+order by member.until is not null or groups.deleted, groups.id
+limit %(limit)s;
 
 -- name: group_count
 select count(*)
 from group_members as member join groups on groups.id = member.group_id
-where member.user_name = %(user)s and member.role <> 'gone' and not groups.deleted;
+where member.user_name = %(user)s and member.role <> 'gone' and (member.role <> 'invited' or %(invited)s)
+    and not groups.deleted;
 
 -- name: group_devices
 select devices.id

@@ -97,6 +97,11 @@ class Replies(Pair):
 
 
 class Reactions(Pair):
+    def test_an_emoji_that_is_joined_of_several(self) -> None:
+        self.bob.reacts(self.alices, "👩\u200d💻")
+        self.scene.settle()
+        self.assertEqual(reactions_of(self.alice.vault, self.alices), [("bob", "👩\u200d💻")])
+
     def test_both_see_it_and_it_can_be_taken_back(self) -> None:
         self.bob.reacts(self.alices, "👍")
         self.bob.reacts(self.alices, "🎉")

@@ -22,6 +22,9 @@ MAX_TEXT = 32 * 1024
 MAX_EMOJI = 16
 """Characters."""
 
+_JOINER = "\N{ZERO WIDTH JOINER}"
+"""Makes one emoji of several; it is not printable by itself."""
+
 
 def check_text(to: str, text: str) -> None:
     """Whether `text` can be sent to `to`, a user's name or a group's conversation. Raises `NameNotAllowed`;
@@ -59,7 +62,7 @@ def compose_text(vault: Vault, to: str, text: str, at: int, reply: str = "") -> 
 
 def compose_reaction(vault: Vault, message_id: str, emoji: str, remove: bool, at: int) -> str:
     """A sign on a message, or to take one back that is there."""
-    if not emoji or emoji != emoji.strip() or not emoji.isprintable():
+    if not emoji or emoji != emoji.strip() or not emoji.replace(_JOINER, "").isprintable():
         raise RequestError("a reaction is an emoji, or a short word")
     if len(emoji) > MAX_EMOJI:
         raise RequestError(f"a reaction has at most {MAX_EMOJI} characters; this one has {len(emoji)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastchat.errors import RequestError
+from fastchat.errors import ProtocolError, RequestError
 from fastchat_client import expiring, settings, speaking
 from fastchat_client.content import MAX_SECONDS, Edit, Ref, encode_content
 from fastchat_client.events import Expired, MessageReceived, Notice, State, TimerChanged
@@ -69,6 +69,17 @@ class Disappearing(SceneTest):
             self.assertEqual(*timers)
             if ahead:
                 self.assertEqual(timers[0], 20 if ahead > 0 else 10)
+
+    def test_nobody_has_the_last_word_for_ever(self) -> None:
+        """By a time that is years ahead, or is the last one that can be said."""
+        for ahead in (3 * 86_400.0, (2**53 - 1) / 1000 - self.scene.clock.seconds()):
+            self.bob.wall_ahead = ahead
+            self.bob.sets_timer("alice", 20)
+            self.scene.settle()
+            self.assertEqual(settings.timer_of(self.alice.vault, "bob"), 0)
+        self.assertEqual([event.code for event in self.alice.told(Notice)], [ProtocolError.code])
+        self.alice.sets_timer("bob", 30)
+        self.assertEqual(settings.timer_of(self.alice.vault, "bob"), 30)
 
     def test_who_sets_it_last_has_the_last_word_whatever_the_clocks_say(self) -> None:
         self.bob.wall_ahead = 86_400.0

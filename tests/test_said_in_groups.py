@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastchat.errors import NotAllowed, RequestError
-from fastchat_client import marking, settings
+from fastchat_client import marking, settings, understanding
 from fastchat_client.content import Timer, encode_content
 from fastchat_client.events import (
     Deleted,
@@ -27,6 +27,16 @@ from fastchat_client.vault import Vault
 from tests.support.conversation import Person, SceneTest
 from tests.support.keys import root_key
 from tests.support.vaults import words_in
+
+
+class Counting(set[str]):
+    """Names, and how often somebody has asked for one."""
+
+    questions = 0
+
+    def __contains__(self, name: object) -> bool:
+        self.questions += 1
+        return super().__contains__(name)
 
 
 class GroupOfThree(SceneTest):
@@ -213,6 +223,13 @@ class SaidOfMessages(GroupOfThree):
         self.alice.says("bob", "@bob @alice")
         self.scene.settle()
         self.assertEqual(self.bob.told(MessageReceived)[-1].mentions, (), "between two there is nobody to call")
+
+    def test_a_name_that_never_ends_costs_nothing(self) -> None:
+        """A text is as long as a line, and was once looked at for each of its characters anew."""
+        looked = Counting(["bob"])
+        self.assertEqual(understanding.mentioned("b" + "." * 100_000, looked), "")
+        self.assertEqual(understanding.mentioned("bob" + "." * 100_000, looked), "bob")
+        self.assertLess(looked.questions, 100)
 
     def test_typing(self) -> None:
         self.says(self.alice, "first, so that everybody has her key")

@@ -7,7 +7,7 @@ alone or in a group makes no difference here. It knows no wire, no ratchets and 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from fastchat.errors import NotAllowed, ProtocolError
@@ -42,7 +42,18 @@ from fastchat_client.groups import group_of
 from fastchat_client.history import Standing
 from fastchat_client.parts import Parts
 
+TIMERS_AHEAD = 2 * 86_400_000
+"""Milliseconds by which the clock may be ahead of who sets a conversation's timer: the newest counts, so one of another
+century would be the last one for ever."""
+
 _MENTION = re.compile(r"(?<![\w@./-])@([a-z0-9][a-z0-9._-]*)")
+
+
+def mentioned(word: str, members: Container[str]) -> str:
+    """Which of `members` the `word` behind an "@" names, or "". A name may have dots in it, but not at its end: those
+    there are the sentence's."""
+    name = word.rstrip("._-")
+    return name if name in members else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,14 +185,8 @@ class Understanding:
         if "@" not in text or not group_of(conversation):
             return ()
         members = set(self._parts.groups.members(group_of(conversation)))
-        found = (self._mentioned(match[1], members) for match in _MENTION.finditer(text))
+        found = (mentioned(match[1], members) for match in _MENTION.finditer(text))
         return tuple(dict.fromkeys(name for name in found if name))
-
-    def _mentioned(self, word: str, members: set[str]) -> str:
-        """A name may have dots in it, and stand before the one that ends the sentence."""
-        while word and word not in members and word[-1] in "._-":
-            word = word[:-1]
-        return word if word in members else ""
 
     def _settle(self, said: Said, ref: Ref) -> None:
         """What was said of a message before it came."""
@@ -256,6 +261,9 @@ class Understanding:
         group = group_of(said.conversation)
         if group and self._parts.groups.role(group, said.sender.user) not in ("owner", "admin"):
             self._refuse(said.sender, "wants to set how long messages stay, and is no owner or admin of the group")
+            return
+        if said.at > self._vault.now() + TIMERS_AHEAD:
+            self._refuse(said.sender, "sets how long messages stay, by a clock that is days ahead", ProtocolError.code)
             return
         device = said.sender.device
         if settings.set_timer(self._vault, said.conversation, content.seconds, said.at, device):

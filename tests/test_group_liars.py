@@ -426,6 +426,7 @@ class Strangers(LiarTest):
         self.acts(self.alice, self.team, RemoveAct("bob"))
         body = self.body(self.mallory, session, 900)
         self.hands_over(self.bob, "mallory", self.mallory.device, 900, body)
+        self.scene.pass_time(5000, step=25)
         [alarm] = self.bob.told(GroupAlarm)
         self.assertEqual((alarm.code, alarm.proof), ("group-outsider", False))
         info = group_info(self.bob.vault, self.team)

@@ -333,6 +333,9 @@ class Outsider(ServerTest):
         self.network.groups.outsiders[self.gid] = {self.mallory.device, self.carol.device}
         self.says(self.alice, self.team, "one", "two")
         self.says(self.bob, self.team, "three")
+        # What carol was sent while she was in it may come late: it is waited for.
+        self.assertEqual((alarms(self.mallory), alarms(self.carol)), (["group-outsider"], []))
+        self.scene.pass_time(5000, step=25)
         for person in (self.mallory, self.carol):
             self.assertEqual(alarms(person), ["group-outsider"], person.name)
         self.gets_nothing(self.mallory, sent)

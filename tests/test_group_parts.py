@@ -232,7 +232,9 @@ class Bodies(VaultTest):
     def test_what_is_handed_on_is_beside_what_came(self) -> None:
         self._keep(1, earlier=True)
         self._keep(1)
-        self.assertEqual(self._waiting(), [(1, True), (1, False)])
+        self._keep(0, earlier=True)
+        self.assertEqual(self._waiting(), [(1, True), (0, True), (1, False)])
+        self.bodies.settled(self._kept(0))
         self.bodies.settled(self._kept(1))
         self.assertEqual(self._waiting(), [(1, False)])
 
@@ -258,10 +260,10 @@ class Bodies(VaultTest):
         self._keep(2)
         self._keep(3, Waits.CHAIN, session=b"of a chain")
         self._keep(4, session=b"of a history", earlier=True)
-        asked = []
+        asked: list[int] = []
         for minute in range(0, 60 * 24, 5):
             if found := self.bodies.to_ask(NOW + minute * 60_000):
-                self.assertEqual(found, [(GROUP, b"s", *BOB)])
+                self.assertEqual(found, [(GROUP, b"s", *BOB, len(asked))])
                 asked.append(minute)
         gaps = [after - before for before, after in pairwise(asked)]
         self.assertEqual(gaps[:5], [10, 20, 40, 80, 160])
@@ -278,8 +280,8 @@ class Bodies(VaultTest):
             self._keep(n, session=b"%d" % n)
         self._keep(1, who=ALICE)
         found = self.bodies.to_ask(NOW)
-        self.assertEqual(sum(device == BOB[1] for *_, device in found), group_bodies.MOST_ASKED_OF_ONE)
-        self.assertEqual(sum(device == ALICE[1] for *_, device in found), 1)
+        self.assertEqual(sum(device == BOB[1] for *_, device, _ in found), group_bodies.MOST_ASKED_OF_ONE)
+        self.assertEqual(sum(device == ALICE[1] for *_, device, _ in found), 1)
         for _ in range(2):
             found += self.bodies.to_ask(NOW + 5000)
         self.assertEqual(len({session for _, session, *_ in found}), 21)
@@ -304,6 +306,7 @@ class Bodies(VaultTest):
         for content in (b"1", b"2", b"3"):
             self.bodies.hold_history(GROUP, *BOB, content)
         self.bodies.hold_history(GROUP, *ALICE, b"4")
+        self.assertEqual((self.bodies.holds_history(GROUP), self.bodies.holds_history(OTHER)), (True, False))
         self.assertEqual(self.bodies.release_histories(OTHER), [])
         expected = [(*BOB, b"1"), (*BOB, b"2"), (*ALICE, b"4")]
         self.assertEqual(self.bodies.release_histories(GROUP), expected)

@@ -91,9 +91,10 @@ class GroupBodies:
         )
 
     def waiting(self, group: str) -> list[Kept]:
-        """What waits in a group, in the order in which it came."""
+        """What waits in a group, in the order in which it came; what was said before one joined comes first."""
+        where = "group_id = ? AND waits != '' ORDER BY earlier DESC, seq"
         rows = self._vault.execute(
-            f"SELECT {_COLUMNS} FROM group_bodies WHERE group_id = ? AND waits != '' ORDER BY seq",  # noqa: S608
+            f"SELECT {_COLUMNS} FROM group_bodies WHERE {where}",  # noqa: S608
             (group,),
         ).fetchall()
         return [_kept(row) for row in rows]
@@ -141,6 +142,11 @@ class GroupBodies:
             (group, user, device, content, device, MOST_HISTORIES),
         )
 
+    def holds_history(self, group: str) -> bool:
+        """Whether something is to come before what comes now."""
+        row = self._vault.execute("SELECT 1 FROM group_histories WHERE group_id = ? LIMIT 1", (group,)).fetchone()
+        return row is not None
+
     def release_histories(self, group: str) -> list[tuple[str, str, bytes]]:
         """(user, device, content) of what was held; held no longer."""
         rows = self._vault.execute(
@@ -149,8 +155,9 @@ class GroupBodies:
         self._vault.execute("DELETE FROM group_histories WHERE group_id = ?", (group,))
         return [(row[0], row[1], row[2]) for row in rows]
 
-    def to_ask(self, now: int) -> list[tuple[str, bytes, str, str]]:
-        """(group, session, user, device) of the keys that are to be asked for now; they count as asked."""
+    def to_ask(self, now: int) -> list[tuple[str, bytes, str, str, int]]:
+        """(group, session, user, device, how often before) of the keys that are to be asked for now; they count as
+        asked."""
         found, of_device = [], Counter[str]()
         for group, session, user, device, asked, asked_at in self._vault.execute(
             "SELECT group_id, session, user, device, MAX(asked), MAX(asked_at) FROM group_bodies"
@@ -163,7 +170,7 @@ class GroupBodies:
             # By a clock that may be set: so long away, in the past or in what is now the future again.
             if not asked or abs(now - asked_at) >= wait:
                 of_device[device] += 1
-                found.append((group, session, user, device))
+                found.append((group, session, user, device, asked))
                 self._vault.execute(
                     "UPDATE group_bodies SET asked = ?, asked_at = ? WHERE waits = ? AND group_id = ? AND session = ?",
                     (asked + 1, now, Waits.KEY, group, session),

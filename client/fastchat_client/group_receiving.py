@@ -27,6 +27,7 @@ from fastchat_client.group_bodies import Kept, Waits
 from fastchat_client.group_content import GroupPlain, read_group_plain
 from fastchat_client.group_following import GroupFollower
 from fastchat_client.group_keys import Inbound
+from fastchat_client.group_telling import tell_invitation
 from fastchat_client.groups import conversation_of
 from fastchat_client.megolm import GroupBody, InboundGroup, read_group_body
 from fastchat_client.parts import Parts
@@ -104,6 +105,8 @@ class GroupReceiver:
         group = header.group
         if parts.groups.get(group) is None:
             return self._of_unknown_group(sender, kept)
+        if parts.group_bodies.holds_history(group) and not kept.earlier:
+            return Waits.CHAIN
         try:
             plain = self._decrypt(sender, header, kept.n)
             if plain is None and sender.device in parts.accounts.revoked and not kept.earlier:
@@ -201,14 +204,21 @@ class GroupReceiver:
             return Waits.KEY
         if not self._follower.is_current(kept.group):
             return Waits.KEY if parts.groups.ever_member(kept.group, sender.user) else Waits.CHAIN
-        # A key that came and could not be read may still come again, and may be of when this account was in it.
-        if not parts.groups.role(kept.group, parts.me.user) and not parts.inbox.waits_for(sender.device):
+        # What was sent to this account while it was in the group may come before its key, and after the farewell.
+        if not parts.groups.ever_member(kept.group, parts.me.user):
             self._not_ours(sender, kept)
             return Waits.NOTHING
         if not parts.groups.ever_member(kept.group, sender.user):
             self._of_outsider(sender, kept)
             return Waits.NOTHING
         return Waits.KEY
+
+    def give_up(self, group: str, session: bytes) -> None:
+        """This account is not in the group any more, and the key of what it is still handed does not come."""
+        for kept in self._parts.group_bodies.waiting(group):
+            sender = self._parts.accounts.ever(kept.user, kept.device)
+            if kept.session == session and sender is not None:
+                self._not_ours(sender, kept)
 
     def _is_stranger(self, sender: DeviceIdentity, group: str) -> bool:
         """Whether this is nobody's device who was ever in the group, as far as the chain goes that the server shows."""
@@ -330,7 +340,7 @@ class GroupReceiver:
     def title(self, content: GroupTitle) -> None:
         """Somebody says what the group is called; the chain's hash tells whether that is so."""
         if self._parts.groups.tell_title(content.group, content.title):
-            self._follower.tell_invitation(content.group)
+            tell_invitation(self._parts, content.group)
 
     def history(self, sender: DeviceIdentity, content: GroupHistory) -> None:
         """What was said before we joined. Raises `Unreadable` if it is malformed."""

@@ -14,6 +14,9 @@ from fastchat_client.understanding import Understanding
 
 ASK_FOR_KEYS_EVERY = 5.0
 """Seconds between two looks at what waits for a key: long enough for one that is only a moment late."""
+GIVE_UP_AFTER = 3
+"""Looks, of which the last is 70 minutes after the first: what was sent to this account while it was in a group has its
+key by then."""
 
 
 class GroupSide:
@@ -67,7 +70,10 @@ class GroupSide:
 
     def _ask_for_keys(self) -> None:
         parts = self._parts
-        for group, session, user, device in parts.group_bodies.to_ask(parts.now()):
+        for group, session, user, device, asked in parts.group_bodies.to_ask(parts.now()):
             account = parts.accounts.get(user)
-            if account is not None and device in account.devices and parts.groups.ever_member(group, user):
+            if not parts.groups.role(group, parts.me.user):
+                if asked >= GIVE_UP_AFTER:
+                    self.receiver.give_up(group, session)
+            elif account is not None and device in account.devices and parts.groups.ever_member(group, user):
                 parts.outbox.compose(user, device, encode_content(GroupKeyRequest(group, session)), parts.now())

@@ -127,10 +127,6 @@ class Inbox:
         """Whether (device, n) is one that could not be read and may still come again."""
         return bool(self._vault.execute("SELECT 1 FROM retries WHERE device = ? AND n = ?", (device, n)).fetchone())
 
-    def waits_for(self, device: str) -> bool:
-        """Whether something of this device could not be read and may still come again."""
-        return bool(self._vault.execute("SELECT 1 FROM retries WHERE device = ?", (device,)).fetchone())
-
     def came_again(self, device: str, n: int) -> None:
         self._vault.execute("DELETE FROM retries WHERE device = ? AND n = ?", (device, n))
 

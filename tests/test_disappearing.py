@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastchat.errors import ProtocolError, RequestError
-from fastchat_client import expiring, settings, speaking
+from fastchat_client import composing, expiring, settings
 from fastchat_client.content import MAX_SECONDS, Edit, Ref, encode_content
 from fastchat_client.events import Expired, MessageReceived, Notice, State, TimerChanged
 from fastchat_client.marking import reactions_of
@@ -121,7 +121,7 @@ class Disappearing(SceneTest):
         now = int(self.scene.clock.seconds() * 1000)
         with self.alice.vault.transaction():
             content = encode_content(Edit(Ref(*split_id(message_id)), WORDS))
-            speaking.insert(self.alice.vault, "bob", "", content, now, shown=False)
+            composing.insert(self.alice.vault, "bob", "", content, now, shown=False)
         self.alice.says("bob", "so?")
         self.scene.settle()
         self.assertEqual(self.bob.reads("alice"), ["hello", "so?"])

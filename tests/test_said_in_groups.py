@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fastchat.errors import NotAllowed, RequestError
 from fastchat_client import marking, settings, understanding
-from fastchat_client.content import Timer, encode_content
+from fastchat_client.composing import insert
+from fastchat_client.content import Delivered, Read, Timer, encode_content
 from fastchat_client.events import (
     Deleted,
     Edited,
@@ -22,7 +23,6 @@ from fastchat_client.events import (
 from fastchat_client.group_acting import InviteAct, JoinAct, RemoveAct, RoleAct
 from fastchat_client.history import untold
 from fastchat_client.marking import marks_of, reactions_of
-from fastchat_client.speaking import insert
 from fastchat_client.vault import Vault
 from tests.support.conversation import Person, SceneTest
 from tests.support.keys import root_key
@@ -92,7 +92,7 @@ class Marks(GroupOfThree):
 
         def mark_it(vault: Vault, at: int) -> str:
             with vault.transaction():
-                content = encode_content(marking.Delivered((int(message_id.rpartition(".")[2]),)))
+                content = encode_content(Delivered((int(message_id.rpartition(".")[2]),)))
                 return str(insert(vault, "alice", self.alice.device, content, at, shown=False))
 
         self.bob.core.compose(mark_it)
@@ -114,7 +114,7 @@ class Marks(GroupOfThree):
 
         def mark_it(vault: Vault, at: int) -> str:
             with vault.transaction():
-                content = encode_content(marking.Read((n, n, 999)))
+                content = encode_content(Read((n, n, 999)))
                 return str(insert(vault, "alice", self.alice.device, content, at, shown=False))
 
         dave.core.compose(mark_it)

@@ -17,19 +17,7 @@ from collections.abc import Callable
 
 from fastchat.errors import FastChatError, GroupInvalid, NotAllowed, SignatureInvalid, UnknownGroup
 from fastchat.identity import groups as chains
-from fastchat.identity.groups import (
-    MAX_MEMBERS,
-    Create,
-    Delete,
-    GroupState,
-    Invite,
-    Join,
-    Leave,
-    Remove,
-    Retitle,
-    SetRole,
-    Statement,
-)
+from fastchat.identity.groups import MAX_MEMBERS, Create, GroupState, Statement
 from fastchat.identity.links import DeviceIdentity
 from fastchat.protocols.wire import (
     GroupLogAnswer,
@@ -39,8 +27,7 @@ from fastchat.protocols.wire import (
     GroupsRequest,
     Signed,
 )
-from fastchat_client.events import GroupChanged, GroupInvited, iso
-from fastchat_client.groups import conversation_of
+from fastchat_client.group_telling import tell_change
 from fastchat_client.parts import GroupSync, Live, Parts
 
 MOST_ASKED = 3
@@ -256,7 +243,7 @@ class GroupFollower:
         after = parts.groups.get(group)
         assert after is not None
         before = None if known is None else known.state
-        self._tell(before, after.state, statement, is_new=sync.is_current or before is not None)
+        tell_change(parts, before, after.state, statement, is_new=sync.is_current or before is not None)
         for listener in self.applied:
             listener(before, after.state, statement, signed)
         return True
@@ -364,47 +351,3 @@ class GroupFollower:
 
     def _doubt(self, group: str, sender: DeviceIdentity) -> None:
         self._parts.group_doubts.setdefault(group, {})[sender.device] = sender.user
-
-    # --- telling -----------------------------------------------------------------------------------------------------
-
-    def tell_invitation(self, group: str) -> None:
-        """This account is invited there, if it still is: told when the chain says so, and once more by its name, which
-        comes in a message of its own."""
-        parts = self._parts
-        known = parts.groups.get(group)
-        invitation = None if known is None else known.state.invited.get(parts.me.user)
-        if known is not None and invitation is not None and not known.state.deleted:
-            name, topic = ("", "") if known.title is None else (known.title.name, known.title.topic)
-            members = len(known.state.members)
-            conversation = conversation_of(group)
-            parts.tell(GroupInvited(conversation, name, topic, invitation.by, members, invitation.history))
-
-    def _tell(self, before: GroupState | None, after: GroupState, statement: Statement, *, is_new: bool) -> None:
-        parts, me = self._parts, self._parts.me.user
-        conversation, at = conversation_of(after.group), iso(statement.at)
-        if isinstance(statement, Invite) and statement.who == me:
-            self.tell_invitation(after.group)
-        elif is_new and before is not None:
-            # Of what was before one was in it, nobody needs to be told.
-            kind, text = _kind(statement)
-            parts.tell(GroupChanged(conversation, kind, statement.user, chains.subject(statement), text, at))
-
-
-def _kind(statement: Statement) -> tuple[str, str]:
-    match statement:
-        case Create():
-            return "created", ""
-        case Invite():
-            return "invited", str(statement.history)
-        case Join():
-            return "joined", ""
-        case Leave():
-            return "left", ""
-        case Remove():
-            return "removed", ""
-        case SetRole():
-            return "role", statement.role
-        case Retitle():
-            return "title", ""
-        case Delete():
-            return "deleted", ""

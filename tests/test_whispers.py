@@ -344,6 +344,25 @@ class Presences(Whispering):
         self.assertEqual(self.whispers(self.alice), [], "not to the blocked, not to strangers")
         self.assertEqual(self.presence(carol), [])
 
+    def test_who_was_never_answered_is_a_stranger(self) -> None:
+        """Else a line to somebody would be enough to watch for ever when they come and go."""
+        carol = self.scene.person("carol")
+        carol.says("alice", "do you know me?")
+        self.scene.pass_time(2)
+        carol.core.set_presence(True)
+        self.presence(self.alice)
+        self.whispers(self.alice)
+        self.alice.core.set_presence(True)
+        self.scene.pass_time(300, step=10)
+        to = {recipient.device for whisper in self.whispers(self.alice) for recipient in whisper.to}
+        self.assertEqual(to, {self.bob.device})
+        self.assertEqual([user for user, _ in self.presence(self.alice)], [])
+        self.assertEqual(self.presence(carol), [])
+        self.assertEqual(settings.last_seen(self.alice.vault, "carol"), 0)
+        self.alice.says("carol", "no")
+        self.scene.pass_time(3)
+        self.assertEqual((self.presence(self.alice), self.presence(carol)), ([("carol", True)], [("alice", True)]))
+
     def test_a_connection_that_breaks_leaves_no_trace(self) -> None:
         self.alice.disconnects()
         self.alice.core.leave()
@@ -375,6 +394,7 @@ class InTheNetwork(JoinedTest):
         bob.sends("alice", "hello to you")
         self.net.passes(seconds=3)
         for person in (alice, bob):
+            self.assertEqual([event.online for event in person.events if isinstance(event, PresenceChanged)], [True])
             person.events.clear()
         before, outbox = self.stored(), alice.vault.execute("SELECT * FROM outbox").fetchall()
         alice.core.typing("bob")

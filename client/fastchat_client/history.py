@@ -180,6 +180,23 @@ def went_by(vault: Vault, device: str, n: int, length: int) -> None:
     vault.execute("UPDATE messages SET length = ? WHERE device = ? AND n = ?", (length, device, n))
 
 
+def has_written(vault: Vault, conversation: str) -> bool:
+    """Whether this account has ever said anything there that still stands."""
+    row = vault.execute("SELECT 1 FROM messages WHERE conversation = ? AND own = 1 LIMIT 1", (conversation,)).fetchone()
+    return row is not None
+
+
+def newest(vault: Vault) -> int:
+    """The place of the newest message of all; 0 if there is none."""
+    return int(vault.execute("SELECT COALESCE(MAX(seq), 0) FROM messages").fetchone()[0])
+
+
+def written_since(vault: Vault, place: int) -> list[str]:
+    """The conversations in which this account has said something behind that place."""
+    rows = vault.execute("SELECT DISTINCT conversation FROM messages WHERE seq > ? AND own = 1", (place,))
+    return [name for (name,) in rows]
+
+
 def is_to(vault: Vault, device: str, n: int, conversation: str) -> bool:
     """Whether there is such a message of one's own in this conversation: only its recipient may mark it."""
     row = vault.execute(

@@ -8,12 +8,13 @@ comes, and none is read while this device is still catching up. Else the session
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from itertools import islice
 from typing import TypeVar
 
 from fastchat.errors import TrustError
 from fastchat.identity.links import DeviceIdentity
 from fastchat.protocols.wire import Recipient, Whisper, Whispered
-from fastchat_client import ratchet, settings
+from fastchat_client import history, ratchet, settings
 from fastchat_client.content import (
     Plain,
     Presence,
@@ -67,6 +68,10 @@ class Whispers:
         self._greeted: Live | None = None
         """The connection on which others were told that we are here, and when they were last."""
         self._said_at = 0.0
+        self._told: set[str] = set()
+        """Whom, on this connection."""
+        self._looked_at = 0
+        """Up to which message it was looked at whom this person writes to."""
         understanding.whispered = self._understood
 
     # --- heard -------------------------------------------------------------------------------------------------------
@@ -110,7 +115,7 @@ class Whispers:
             return
         if isinstance(content, Typing):
             self._types(said)
-        elif not group_of(said.conversation) and settings.presence_is_on(self._parts.vault):
+        elif self._is_partner(said.conversation) and settings.presence_is_on(self._parts.vault):
             self._is_there(said.sender, content)
 
     def _types(self, said: Said) -> None:
@@ -163,8 +168,12 @@ class Whispers:
         if self._live() is None or not settings.presence_is_on(self._parts.vault):
             return
         if self._greeted is not live:
-            self._greeted, self._said_at = live, now
-            self._whisper(self._partners(), Presence(online=True, answer=True))
+            self._greeted, self._said_at, self._looked_at = live, now, history.newest(self._parts.vault)
+            partners = self._partners()
+            self._told = {*partners, self._parts.me.user}
+            self._whisper(partners, Presence(online=True, answer=True))
+        elif partners := self._new_partners():
+            self._whisper(partners, Presence(online=True, answer=True))
         elif now - self._said_at >= PRESENCE_EVERY:
             self._said_at = now
             self._tell_those_who_are_there(Presence(online=True))
@@ -194,9 +203,22 @@ class Whispers:
         self._whisper(list(self._there), content, devices)
 
     def _partners(self) -> list[str]:
+        """Only those whom this person has written to: a line from a stranger makes nobody known."""
         vault, me = self._parts.vault, self._parts.me.user
         names = (one.user for one in vault.conversations() if not group_of(one.user) and one.user != me)
-        return [name for name, _ in zip(names, range(PARTNERS), strict=False)]
+        return list(islice(filter(self._is_partner, names), PARTNERS))
+
+    def _is_partner(self, conversation: str) -> bool:
+        return not group_of(conversation) and history.has_written(self._parts.vault, conversation)
+
+    def _new_partners(self) -> list[str]:
+        """To whom this person has written for the first time since others were told that they are here."""
+        vault, before = self._parts.vault, self._looked_at
+        self._looked_at = history.newest(vault)
+        written = history.written_since(vault, before) if self._looked_at > before else []
+        found = [name for name in written if not group_of(name) and name not in self._told]
+        self._told.update(found)
+        return found
 
     def _live(self) -> Live | None:
         """The connection, if anything may be whispered on it: it is known by then which devices there are."""

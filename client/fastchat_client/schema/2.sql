@@ -13,6 +13,7 @@ ALTER TABLE messages ADD COLUMN expires INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE messages ADD COLUMN expires_at INTEGER;
 ALTER TABLE messages ADD COLUMN length INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX messages_expiring ON messages (expires_at) WHERE expires_at NOT NULL;
+CREATE INDEX messages_own ON messages (conversation) WHERE own = 1;
 
 -- marking.py: how far each recipient of a message from here in a group has come (events.State); who reacted how, by
 -- which message of theirs, also what was taken back since. pending: the message that it is on has not come yet

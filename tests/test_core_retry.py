@@ -9,6 +9,8 @@ from msgspec import Raw
 from fastchat.protocols import wire
 from fastchat_client.content import Resent, Retry, Text, encode_content
 from fastchat_client.events import MessageReceived, MessageUnreadable
+from fastchat_client.group_acting import InviteAct
+from fastchat_client.groups import group_info
 from tests.support.conversation import DAY, Person, SceneTest
 from tests.support.keys import root_key
 from tests.support.network import Mail
@@ -65,6 +67,20 @@ class Unreadable(SceneTest):
         self.scene.pass_time(3)
         self.assertEqual({self.alice.vault.state_of(one) for one in ids}, {"delivered"})
         self.assertEqual(self.bob.vault.unread("alice"), 4)
+
+    def test_what_a_group_is_called_comes_again(self) -> None:
+        self.bob.disconnects()
+        _, team = self.alice.core.group_create("team")
+        self.scene.settle()
+        self.alice.core.group_act(team, InviteAct("bob", 0))
+        self.scene.settle()
+        box = self.network.devices[self.bob.device].mailbox
+        box[:] = [damaged(mail) for mail in box]
+        self.bob.connects()
+        self.scene.pass_time(2)
+        info = group_info(self.bob.vault, team)
+        assert info is not None
+        self.assertEqual((len(box), info.name, self.bob.reads("alice")), (0, "team", ["first"]))
 
     def test_until_it_comes_there_is_a_placeholder(self) -> None:
         self._damage_all(self.bob.device)

@@ -292,7 +292,7 @@ class Receiver:
                 history.drop_placeholder(parts.vault, sender.device, resent.n)
             own = sender.user == parts.me.user
             conversation = conversation_of(resent.group) if resent.group else plain.conversation if own else sender.user
-            if isinstance(content, GroupKey):
+            if isinstance(content, GroupKey | GroupHistory | GroupTitle | GroupKeyRequest):
                 self._about_group(sender, resent.n, plain, content)
             else:
                 self._understanding.take(Said(sender, resent.n, conversation, own, plain.at), content)

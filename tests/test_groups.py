@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from fastchat.errors import NotAllowed
+from fastchat.protocols.wire import GroupNews
 from fastchat_client.events import (
     ActDone,
     ActFailed,
@@ -30,6 +33,10 @@ from tests.support.joined import JoinedTest, Net, Person
 
 def told(person: Person, kind: type[Any]) -> list[Any]:
     return [event for event in person.events if isinstance(event, kind)]
+
+
+def is_news(message: Any) -> bool:
+    return isinstance(message, GroupNews)
 
 
 def texts(person: Person, conversation: str) -> list[str]:
@@ -234,6 +241,51 @@ class Acting(GroupTest):
         self.settles()
         self.assertEqual(texts(carol, group), ["alice: one", "alice: two"])
         self.assertEqual(texts(bob, group), ["alice: one", "alice: two"])
+
+    def test_an_answer_that_was_overtaken_by_a_change_is_no_sign_of_a_server_that_lies(self) -> None:
+        alice, bob = self.people("alice", "bob")
+        group = self.create(alice)
+        self.brings(group, alice, bob)
+        bob.goes_offline()
+        self.act(alice, group, RenameAct("crew"))
+        late, at_once = Deferred[None](), self.net.groups.statements
+
+        async def slowly(*arguments: Any) -> Any:
+            page = await at_once(*arguments)
+            await late
+            return page
+
+        slow = self.patch(self.net.groups, "statements", slowly)
+        bob.comes_back()
+        slow.restore()
+        self.act(alice, group, RenameAct("band"))
+        self.says(alice, group, "hello")
+        late.callback(None)
+        self.settles()
+        self.assertEqual(told(bob, GroupAlarm), [])
+        self.assertEqual(texts(bob, group), ["alice: hello"])
+        info = group_info(bob.vault, group)
+        assert info is not None
+        self.assertEqual(info.name, "band")
+
+    def test_news_that_come_while_others_wait_for_keys_are_not_forgotten(self) -> None:
+        alice, bob, carol, _ = self.people("alice", "bob", "carol", "dave")
+        group = self.create(alice)
+        self.brings(group, alice, bob, carol)
+        self.act(alice, group, RoleAct("carol", "admin"))
+        news: list[Any] = []
+        receive = bob.core.receive
+        self.patch(bob.core, "receive", lambda message: news.append(message) if is_news(message) else receive(message))
+        second = self.net.second_device(carol)
+        self.settles()
+        self.act(second, group, InviteAct("dave", 0))
+        self.act(alice, group, RoleAct("bob", "admin"))
+        with self.net.same_moment():
+            for one in news:  # of the first, bob has to ask whose device that is
+                receive(one)
+        bob.flush()
+        self.settles()
+        self.assertEqual(group_info(bob.vault, group).role, "admin")  # type: ignore[union-attr]
 
     def test_who_may_not_is_told_at_once(self) -> None:
         alice, bob = self.people("alice", "bob")

@@ -125,10 +125,11 @@ class GroupFollower:
         for group, sync in live.groups.items():
             if sync.is_current and sync.claims and now >= sync.claims_not_before:
                 sync.is_current = False
-            if not sync.is_current and now >= sync.not_before:
+            if not (sync.is_current or sync.request or sync.pending) and now >= sync.not_before:
                 self._ask(live, group, sync)
 
     def _ask(self, live: Live, group: str, sync: GroupSync) -> None:
+        sync.is_overtaken = bool(sync.request or sync.pending)
         if sync.request or sync.pending or sync.is_broken or live.leaving:
             return
         if sum(bool(other.request) for other in live.groups.values()) < MOST_REQUESTS:
@@ -213,7 +214,7 @@ class GroupFollower:
                 self._refuse(sync, group, signed, error)
                 return
             sync.pending.pop(0)
-        if sync.has_more:
+        if sync.has_more or sync.is_overtaken:
             self._ask(live, group, sync)
         else:
             self._end(live, group, sync)

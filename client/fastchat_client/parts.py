@@ -43,6 +43,8 @@ class GroupSync:
     request: int = 0
     start: int = 0
     """From which statement on was asked for."""
+    is_overtaken: bool = False
+    """More was heard of while an answer was on its way, or statements waited: that may not be all."""
     because_changed: bool = False
     """It was asked for because the server has said that there is more."""
     revoked: dict[str, str] = field(default_factory=dict)

@@ -142,6 +142,20 @@ class OfflineTests(CliTestCase):
         _, text, _ = typed("contacts", "--profile", str(directory))
         self.assertIn("bob              unread 1    last 2023-11-", text)
 
+    def test_history_quotes_nothing_of_another_conversation(self) -> None:
+        directory = self.profile()
+        vault = self.vault(directory)
+        with vault.transaction():
+            for n, sender, text, answered in (
+                (1, "bob", "between us", None),
+                (2, "carol", "quite so", ("b" * 32, 1)),
+                (3, "bob", "that is it", ("b" * 32, 1)),
+            ):
+                add_received(vault, Arrived("b" * 32, n, sender, sender, n, text, False, reply=answered))
+        for user, quote in (("carol", "an earlier message"), ("bob", "between us")):
+            _, text, _ = typed("history", user, "--limit", "1", "--profile", str(directory))
+            self.assertIn(f'"{quote}": ', text)
+
     def test_nothing_to_accept(self) -> None:
         self.assertIn("has not changed", self.refused(1, "accept", "bob", "--profile", str(self.profile())))
 

@@ -60,6 +60,19 @@ class Messages(GroupCase):
         (line,) = self.live()
         self.assertRegex(line, r'^ 3 \d\d:\d\d you ↪ "question": better answer  … waiting$')
 
+    def test_what_another_conversation_said_is_never_quoted(self) -> None:
+        """carol, in the group, knows the number of bob's private message, as anybody can, but not its words."""
+        self.tell(self.arrives("between us", 1, where="bob"))
+        self.printed()
+        self.tell(self.arrives("quite so", 2, "carol", reply="bob1.1"))
+        self.assertIn('"an earlier message": quite so', self.one())
+        self.messenger.vault.items = [
+            HistoryItem("bob1.1", "bob", "bob", "between us", 0),
+            HistoryItem("carol1.2", ID, "carol", "quite so", 0, reply="bob1.1"),
+        ]
+        self.talk.typed("/history")
+        self.assertNotIn("between us", "".join(self.printed()))
+
     def test_what_is_shown_of_the_past_does_not_become_the_last(self) -> None:
         self.messenger.vault.items = [HistoryItem(f"b.{number}", ID, "bob", "old", 0) for number in range(3)]
         self.tell(self.arrives("new", 1))

@@ -102,7 +102,7 @@ def history(
                 fields = {**msgspec.to_builtins(item), "at": iso(item.at)}
                 click.echo(json_line({**fields, "reactions": signs} if signs else fields))
                 continue
-            quote = _quote(vault, item.reply) if item.reply else ""
+            quote = _quote(vault, item.reply, item.conversation) if item.reply else ""
             line = render.history(item, now, look, me, quote=quote, reactions=reactions_of(vault, item.id))
             click.echo(writable(render.plain(line)[render.MARGIN :]) + (f"  [{item.id}]" if ids else ""))
         if not items:
@@ -110,9 +110,11 @@ def history(
     return 0
 
 
-def _quote(vault: Vault, message_id: str) -> str:
+def _quote(vault: Vault, message_id: str, conversation: str) -> str:
+    """Never words of another conversation, of which whoever answers knows no more than the number."""
     item = message(vault, message_id)
-    return item.text if item is not None and item.text else "an earlier message"
+    is_here = item is not None and item.conversation == conversation
+    return item.text if item is not None and is_here and item.text else "an earlier message"
 
 
 # --- of single messages ----------------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class MessageLines:
             text=event.text,
             number=number,
             own=event.own,
-            quote=self._quote(event.reply),
+            quote=self._quote(event.reply, event.conversation),
             me="" if event.own else self._me.user,
             earlier=event.earlier,
             expires=event.expires,
@@ -97,7 +97,7 @@ class MessageLines:
             self._look,
             self._me,
             number=number,
-            quote=self._quote(item.reply),
+            quote=self._quote(item.reply, item.conversation),
             reactions=self._book.reactions(item.id),
         )
 
@@ -111,7 +111,7 @@ class MessageLines:
             here=True,
             state=message.state,
             reason=message.reason,
-            quote=self._quote(self._answers.get(message.id, "")),
+            quote=self._quote(self._answers.get(message.id, ""), message.conversation),
         )
         line = render.message(shown, self._now(), self._look)
         if not is_open:
@@ -167,8 +167,10 @@ class MessageLines:
         text = clean_line(named.text, QUOTE) if named is not None else ""
         return " ".join([str(number)] * bool(number) + [f'"{text}"'] * bool(text)) or "an earlier message"
 
-    def _quote(self, message_id: str) -> str:
+    def _quote(self, message_id: str, conversation: str) -> str:
+        """Never words of another conversation, of which whoever answers knows no more than the number."""
         if not message_id:
             return ""
         named = self.named(message_id)
-        return named.text if named is not None and named.text else "an earlier message"
+        is_here = named is not None and named.conversation == conversation
+        return named.text if named is not None and is_here and named.text else "an earlier message"

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 from random import Random
+from uuid import UUID
 
 import psycopg2
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -13,13 +14,17 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from fastchat_client.events import State
+from fastchat_client.events import GroupInvited, State
+from fastchat_client.group_acting import InviteAct, JoinAct, act_state
 from fastchat_client.password import Cost, login_password
 from tests.support.keys import root_key
 from tests.support.running import Member, RunningNetwork, all_of, until
 
 PLAINTEXT = "meet me at the old pier at nine, and bring the letters"
 OFFLINE = "this one waits in the mailbox while nobody is there"
+GROUP_NAME = "the smugglers of the old pier"
+GROUP_TOPIC = "what comes over the water at night"
+GROUP_TEXT = "all of you: the boat is late, wait behind the customs house"
 CHEAP = Cost(1, 8, 1)
 
 
@@ -69,12 +74,19 @@ class Dump(TestCase):
         await all_of([alice.connected(), bob.connected()])
         alice.send("bob", PLAINTEXT)
         await until(network.reactor, lambda: bob.texts["alice"] == [PLAINTEXT])
+        group = await self.group_of(network, alice, bob)
+        alice.send(group, GROUP_TEXT)
+        await until(network.reactor, lambda: GROUP_TEXT in bob.texts["alice"])
         await bob.stop()
-        waiting = alice.send("bob", OFFLINE)
-        await until(network.reactor, lambda: alice.states.get(waiting) == State.ACCEPTED)
+        for waiting in (alice.send("bob", OFFLINE), alice.send(group, GROUP_TEXT)):
+            await until(network.reactor, lambda: alice.states.get(waiting) == State.ACCEPTED)  # noqa: B023
         secrets = {
             "the text": PLAINTEXT.encode(),
             "the waiting text": OFFLINE.encode(),
+            "the group's name": GROUP_NAME.encode(),
+            "its topic": GROUP_TOPIC.encode(),
+            "what is said in it": GROUP_TEXT.encode(),
+            "the key that reads it": self.key_of(alice, group),
             "the password": password.encode(),
             "what the password was made into": login.encode(),
             "the vault's pickle key": alice.vault.blob("pickle_key") or b"",
@@ -93,15 +105,36 @@ class Dump(TestCase):
         await alice.stop()
 
         held = await deferToThread(dump, network.config.database.dsn or "")
-        # It is the right database, and the search finds what is there: name, public key, the waiting envelope.
+        # It is the right database, and the search finds what is there: name, public key, group, the waiting envelopes.
         self.assertIn(b"alice", held)
+        self.assertIn(str(UUID(group[1:])).encode(), held)
         self.assertIn(root_key(alice.root_number).public_pem, held)
         self.assertIn(b"-- public.mailboxes\n", held)
         [mail] = [part for part in held.split(b"\n-- ") if part.startswith(b"public.mailboxes\n")]
-        self.assertGreater(len(mail.splitlines()), 1)
+        self.assertGreater(len(mail.splitlines()), 2)
         for what, secret in secrets.items():
             self.assertGreater(len(secret), 15, what)
             for how, spelling in spellings(secret).items():
                 self.assertNotIn(spelling, held, f"{what}, {how}")
         for word in (b"PRIVATE KEY", b'"t":"text"'):
             self.assertNotIn(word, held)
+
+    async def group_of(self, network: RunningNetwork, alice: Member, bob: Member) -> str:
+        """A group that alice has founded and bob has joined."""
+        _, group = alice.core.group_create(GROUP_NAME, GROUP_TOPIC)
+        alice.core.group_act(group, InviteAct("bob", 0))
+        alice.connection.flush()
+        await until(network.reactor, lambda: any(isinstance(event, GroupInvited) for event in bob.events))
+        joining = bob.core.group_act(group, JoinAct())
+        bob.connection.flush()
+        await until(network.reactor, lambda: act_state(bob.vault, joining).done)
+        return group
+
+    def key_of(self, member: Member, group: str) -> bytes:
+        """The ratchet's state that decrypts what `member` has written there so far."""
+        (session,) = member.vault.execute("SELECT session FROM group_outbound").fetchone()
+        inbound = member.core._parts.group_keys.inbound(group[1:], session, member.core._parts.me.device)
+        assert inbound is not None
+        key = inbound.session.export_at(0)
+        assert session in key
+        return key.replace(session, b"")[5:]

@@ -1,10 +1,11 @@
-"""Rows of the outbox as any process of the profile may make and unmake them; the one that is connected sends them
+"""Rows of the outbox as any process of the profile may make, unmake and read them; the one that is connected sends them
 (`outbox.py`). Writes need a transaction around them.
 """
 
 from __future__ import annotations
 
 from fastchat_client.content import Ref
+from fastchat_client.events import State
 from fastchat_client.vault import Vault
 
 
@@ -27,6 +28,23 @@ def insert(
         (n, user, device or None, content, at, shown, own_copies, quotes and f"{quotes.device}.{quotes.n}"),
     )
     return n
+
+
+def compose_for(vault: Vault, user: str, content: bytes, at: int) -> int:
+    """A message that people do not see, for every device of `user` and for no other. Its number."""
+    return insert(vault, user, "", content, at, shown=False, own_copies=False)
+
+
+def is_empty(vault: Vault) -> bool:
+    """Whether nothing is left to be sent, neither what people see nor what devices say to each other."""
+    return vault.execute("SELECT 1 FROM outbox WHERE state < 2 LIMIT 1").fetchone() is None
+
+
+def outgoing_state(vault: Vault, n: int) -> State:
+    """How far message `n` from here has come on its way out: `WAITING`, `ACCEPTED` or `FAILED`. What was sent so long
+    ago that it is forgotten was accepted."""
+    row = vault.execute("SELECT state FROM outbox WHERE n = ?", (n,)).fetchone()
+    return State.ACCEPTED if row is None else (State.WAITING, State.WAITING, State.ACCEPTED, State.FAILED)[row[0]]
 
 
 def quoting(vault: Vault, message: Ref) -> list[int]:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from twisted.internet.task import deferLater
 
 from fastchat.errors import FastChatError, RequestError, TrustError, UnknownGroup
+from fastchat_client.composing import is_empty, outgoing_state
 from fastchat_client.events import Connected, Disconnected, Event, GroupAlarm, LogAlarm, State
 from fastchat_client.groups import resolve
 from fastchat_client.messenger import Messenger
 from fastchat_client.once import DOUBT, Ending, NotYet, problem_of, say, until
-from fastchat_client.outbox import is_empty, outgoing_state
 from fastchat_client.profile import Profile, ProfileInUse
 from fastchat_client.running import Running, run
 from fastchat_client.vault import Vault, split_id

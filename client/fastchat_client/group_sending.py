@@ -16,7 +16,7 @@ from fastchat.identity import groups as chains
 from fastchat.identity.groups import GroupState, Invite, Join, Statement
 from fastchat.identity.links import DeviceIdentity
 from fastchat.protocols.wire import GroupWhisper, Signed
-from fastchat_client import outbox, ratchet
+from fastchat_client import composing, ratchet
 from fastchat_client.content import (
     EarlierKey,
     EarlierMessage,
@@ -354,5 +354,5 @@ class GroupSender:
     def _compose(self, user: str, content: bytes) -> None:
         """For all devices of `user`, and no others."""
         parts = self._parts
-        outbox.compose_for(parts.vault, user, content, parts.now())
+        composing.compose_for(parts.vault, user, content, parts.now())
         parts.outbox.pick_up()

@@ -19,7 +19,6 @@ from fastchat.protocols.wire import Recipient
 from fastchat_client import history
 from fastchat_client.composing import insert
 from fastchat_client.content import Ref
-from fastchat_client.events import State
 from fastchat_client.vault import Vault
 
 KEPT_FOR = 9 * 86_400_000
@@ -377,25 +376,3 @@ class Outbox:
         if queue is None:
             queue = self._queues[user] = _Queue(user)
         return queue
-
-
-def compose_for(vault: Vault, user: str, content: bytes, at: int) -> int:
-    """A message that people do not see, for every device of `user` and for no other. Its number."""
-    return insert(vault, user, "", content, at, shown=False, own_copies=False)
-
-
-def state_reached(vault: Vault, n: int, state: State, reason: str = "") -> str:
-    """Message `n` from here has come to `state`; its conversation, or "" if that is no news."""
-    return history.advance(vault, vault.text("device"), n, state, reason)
-
-
-def is_empty(vault: Vault) -> bool:
-    """Whether nothing is left to be sent, neither what people see nor what devices say to each other."""
-    return vault.execute("SELECT 1 FROM outbox WHERE state < 2 LIMIT 1").fetchone() is None
-
-
-def outgoing_state(vault: Vault, n: int) -> State:
-    """How far message `n` from here has come on its way out: `WAITING`, `ACCEPTED` or `FAILED`. What was sent so long
-    ago that it is forgotten was accepted."""
-    row = vault.execute("SELECT state FROM outbox WHERE n = ?", (n,)).fetchone()
-    return State.ACCEPTED if row is None else (State.WAITING, State.WAITING, State.ACCEPTED, State.FAILED)[row[0]]

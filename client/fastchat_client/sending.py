@@ -22,7 +22,7 @@ from fastchat.errors import (
 )
 from fastchat.identity.links import DeviceIdentity
 from fastchat.protocols.wire import Error, GroupSend, KeysRequest, Recipient, Send, bodies_size, exception_from
-from fastchat_client import outbox, ratchet
+from fastchat_client import history, ratchet
 from fastchat_client.content import TreeHead, write_plain
 from fastchat_client.events import MessageState, Notice, State
 from fastchat_client.group_following import GroupFollower
@@ -298,7 +298,7 @@ class Sender:
             self._reached(message, State.ACCEPTED)
 
     def _reached(self, message: Composed, state: State, reason: str = "") -> None:
-        if message.shown and outbox.state_reached(self._parts.vault, message.n, state, reason):
+        if message.shown and history.advance(self._parts.vault, self._parts.me.device, message.n, state, reason):
             self._parts.tell(MessageState(f"{self._parts.me.device}.{message.n}", message.user, state, reason))
 
     # --- new sessions ------------------------------------------------------------------------------------------------

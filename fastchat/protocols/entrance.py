@@ -6,7 +6,7 @@ session's.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.task import deferLater
@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from fastchat.accounts import ScramExchange
 from fastchat.errors import Busy, LoginFailed, UnsupportedVersion
 from fastchat.identity.login import ChannelBinding
+from fastchat.protocols.service import Service
 from fastchat.protocols.wire import (
     MAX_LINE,
     VERSION,
@@ -31,9 +32,6 @@ from fastchat.protocols.wire import (
     Welcome,
 )
 from fastchat.store import Device
-
-if TYPE_CHECKING:
-    from fastchat.protocols.session import Service
 
 DATABASE_SHARE = 0.25
 """Of the time that a login may take, for one question to the database. There are two at most."""

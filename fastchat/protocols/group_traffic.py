@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -30,6 +30,7 @@ from fastchat.errors import (
 from fastchat.groups import Circle
 from fastchat.limits import TokenBucket
 from fastchat.protocols.line import Pipe
+from fastchat.protocols.service import Service
 from fastchat.protocols.wire import (
     MAX_BODIES,
     Accepted,
@@ -49,9 +50,6 @@ from fastchat.protocols.wire import (
     is_body,
 )
 from fastchat.store import Device
-
-if TYPE_CHECKING:
-    from fastchat.protocols.session import Service
 
 DEVICES_OF_ONE_SEND = 100
 """A message to a group counts for as many sends as it has hundreds of recipient devices, begun ones too: a `send` has a

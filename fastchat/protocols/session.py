@@ -14,17 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from enum import Enum
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from msgspec import UNSET, UnsetType
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from fastchat.accounts import Accounts
-from fastchat.config import Limits
-from fastchat.delivery import Counters, Delivery, Inbox, Outgoing
-from fastchat.directory import Directory
+from fastchat.delivery import Inbox, Outgoing
 from fastchat.errors import (
     FastChatError,
     FrameTooLong,
@@ -35,11 +32,11 @@ from fastchat.errors import (
     RateLimited,
     Replaced,
 )
-from fastchat.groups import Groups
 from fastchat.identity.login import ChannelBinding
-from fastchat.limits import Claims, LoginFailures, TokenBucket
+from fastchat.limits import TokenBucket
 from fastchat.protocols.entrance import Entrance
 from fastchat.protocols.line import CLOSE_SECONDS, Pipe
+from fastchat.protocols.service import Service
 from fastchat.protocols.traffic import Traffic
 from fastchat.protocols.wire import (
     MAX_LINE,
@@ -80,27 +77,6 @@ FINISH_SECONDS = 3.0
 
 LEAVE_SECONDS = 0.5
 """For the other side to take what was said last, when the service stops."""
-
-
-class Service(Protocol):
-    """Where a session lives."""
-
-    name: str
-    limits: Limits
-    accounts: Accounts
-    directory: Directory
-    delivery: Delivery
-    groups: Groups
-    failures: LoginFailures
-    claims: Claims
-    counters: Counters
-    reactor: IReactorTime
-
-    def greeted(self, session: Session, lease: str) -> None:
-        """The session counts from here on; its lease, if it has one, is redeemed."""
-
-    def ended(self, session: Session) -> None:
-        """The connection is gone. Called once for each session, greeted or not."""
 
 
 class State(Enum):

@@ -7,13 +7,14 @@ when its recipients have it.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastchat.bus import Offer
 from fastchat.errors import FastChatError, ProtocolError, RateLimited, RequestError
 from fastchat.limits import TokenBucket
 from fastchat.protocols.group_traffic import GroupTraffic
 from fastchat.protocols.line import Pipe
+from fastchat.protocols.service import Service
 from fastchat.protocols.wire import (
     MAX_BODIES,
     Accepted,
@@ -34,9 +35,6 @@ from fastchat.protocols.wire import (
     message_line,
 )
 from fastchat.store import Device
-
-if TYPE_CHECKING:
-    from fastchat.protocols.session import Service
 
 
 class Traffic:

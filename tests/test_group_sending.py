@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+
 from fastchat.errors import Busy, FastChatError, MailboxFull
 from fastchat.identity import prekeys
 from fastchat.identity.links import sign_add_device, sign_genesis, sign_revoke_device
@@ -153,12 +155,14 @@ class Devices(SendingTest):
         """It is told of, and does not keep the others waiting, nor this client busy."""
         actor = actor_of(self.carol)
         self.carol.disconnects()
-        bad = prekeys.sign_seal(actor.sign, actor.identity, 77, bytes(1184), bytes(32), 0)
+        public = MLKEM768PrivateKey.generate().public_key().public_bytes_raw()
+        bad = prekeys.sign_seal(actor.sign, actor.identity, 77, public, bytes(32), 0)
         self.network.devices[self.carol.device].seal = bad
         self.scene.clock.advance(DAY + 60)
         self.says(self.alice, self.team, "hello")
         self.scene.pass_time(60)
         self.assertEqual(texts(self.bob, self.team)[-1], "alice: hello")
+        self.assertIn("are not believed", self.alice.told(Notice)[0].text)
         self.assertLess(len(self.alice.told(Notice)), 4)
         rows = self.alice.vault.execute("SELECT COUNT(*) FROM outbox WHERE state < 2").fetchone()
         self.assertEqual(rows, (0,))
@@ -327,6 +331,15 @@ class Kept(SendingTest):
         self.brings(self.team, self.alice, dave, history=7)
         self.scene.pass_time(3)
         self.assertEqual(texts(dave, self.team), ["bob: lately"])
+
+    def test_what_was_read_is_not_shown_again_with_a_history(self) -> None:
+        self.acts(self.carol, self.team, LeaveAct())
+        self.says(self.bob, self.team, "meanwhile")
+        self.brings(self.team, self.alice, self.carol, history=7)
+        self.scene.pass_time(3)
+        self.assertEqual(texts(self.carol, self.team), ["alice: before", "bob: meanwhile"])
+        received = [event.text for event in self.carol.told(MessageReceived)]
+        self.assertEqual(received, ["before", "meanwhile"])
 
     def test_a_history_stands_in_its_order_before_what_comes(self) -> None:
         self.says(self.bob, self.team, "two")

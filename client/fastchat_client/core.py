@@ -92,7 +92,8 @@ class Core(PersonSide):
         understanding = Understanding(self._parts)
         self._groups = GroupSide(self._parts, understanding)
         self._sender = Sender(self._parts, self._groups.sender, self._groups.follower)
-        self._receiver = Receiver(self._parts, understanding, self._groups.receiver, self._groups.sender)
+        groups = self._groups
+        self._receiver = Receiver(self._parts, understanding, groups.receiver, groups.history, groups.sender)
         self._follower = Follower(self._parts, self._sender, self._receiver, self._groups)
         self._upkeep = Upkeep(self._parts, self._receiver, self._follower)
         self._revoker = Revoker(self._parts)

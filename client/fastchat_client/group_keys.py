@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from fastchat.errors import GroupInvalid
 from fastchat.identity import groups as chains
 from fastchat.identity.links import DeviceIdentity
 from fastchat.protocols.wire import Signed
 from fastchat_client.megolm import InboundGroup, OutboundGroup
+from fastchat_client.unreadable import Reason, Unreadable
 from fastchat_client.vault import Vault
 
 MOST_CACHED = 500
@@ -222,3 +224,15 @@ class GroupKeys:
                 outbound.messages,
             ),
         )
+
+
+def claimed(key: bytes, group: str, proof: Signed) -> Inbound:
+    """A session and whose it is said to be. Raises `Unreadable` if the two do not belong together."""
+    session = InboundGroup.from_export(key)
+    try:
+        statement = chains.read_session(proof)
+    except GroupInvalid:
+        raise Unreadable(Reason.BAD_CONTENT) from None
+    if (statement.group, statement.session) != (group, session.session):
+        raise Unreadable(Reason.WRONG_IDENTITY)
+    return Inbound(session, statement.user, statement.device, proof, False)

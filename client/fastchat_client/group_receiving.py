@@ -6,36 +6,22 @@ only if its sender was a member by these statements. Whose a session is, its dev
 
 from __future__ import annotations
 
-import msgspec
-
 from fastchat.errors import DeviceRevoked, GroupInvalid, SignatureInvalid
 from fastchat.identity import groups as chains
 from fastchat.identity.links import DeviceIdentity
-from fastchat.protocols.wire import Signed
 from fastchat_client import history, settings
-from fastchat_client.content import (
-    GroupHistory,
-    GroupKey,
-    GroupTitle,
-    Text,
-    Unknown,
-    decode_content,
-    encode_content,
-)
+from fastchat_client.content import GroupKey, GroupTitle, Text, Unknown, decode_content
 from fastchat_client.events import MessageUnreadable, MessageWaiting, Notice, iso
 from fastchat_client.group_bodies import Kept, Waits
 from fastchat_client.group_content import GroupPlain, read_group_plain
 from fastchat_client.group_following import GroupFollower
-from fastchat_client.group_keys import Inbound
+from fastchat_client.group_keys import Inbound, claimed
 from fastchat_client.group_telling import tell_invitation
 from fastchat_client.groups import conversation_of
 from fastchat_client.megolm import GroupBody, InboundGroup, read_group_body
 from fastchat_client.parts import Parts
 from fastchat_client.understanding import Said, Understanding
 from fastchat_client.unreadable import Reason, Unreadable, late
-
-MOST_MILLIS = 2**53 - 1
-_decode_history = msgspec.json.Decoder(GroupHistory).decode
 
 
 class GroupReceiver:
@@ -45,7 +31,7 @@ class GroupReceiver:
         self._understanding = understanding
         self.wants_again = False
         """Something is to be asked for again (`receiving`)."""
-        follower.followed.append(self._followed)
+        follower.followed.append(self.release)
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
@@ -61,14 +47,6 @@ class GroupReceiver:
         waits = self._read(sender, kept, header)
         if waits is not Waits.NOTHING:
             self._wait(sender, kept, waits)
-
-    def _followed(self, group: str) -> None:
-        """The chain is known to its end."""
-        for user, device, content in self._parts.group_bodies.release_histories(group):
-            giver = self._parts.accounts.ever(user, device)
-            if giver is not None:
-                self._take_history(giver, _decode_history(content))
-        self.release(group)
 
     def release(self, group: str, session: bytes = b"") -> None:
         """A key has come (of `session`), or the chain has been followed: read what can be read now, in the order in
@@ -316,12 +294,12 @@ class GroupReceiver:
         own = sender.user == self._parts.me.user
         return Said(sender, n, conversation_of(plain.group), own, plain.at, earlier)
 
-    # --- keys, titles, history ---------------------------------------------------------------------------------------
+    # --- keys and titles ---------------------------------------------------------------------------------------------
 
     def key(self, sender: DeviceIdentity, content: GroupKey) -> None:
         """A device sends the key of its own session. Raises `Unreadable` if it is not that."""
         parts = self._parts
-        inbound = self._session(content.key, content.group, content.proof)
+        inbound = claimed(content.key, content.group, content.proof)
         if (inbound.user, inbound.device) != (sender.user, sender.device):
             raise Unreadable(Reason.WRONG_IDENTITY)
         try:
@@ -341,72 +319,3 @@ class GroupReceiver:
         """Somebody says what the group is called; the chain's hash tells whether that is so."""
         if self._parts.groups.tell_title(content.group, content.title):
             tell_invitation(self._parts, content.group)
-
-    def history(self, sender: DeviceIdentity, content: GroupHistory) -> None:
-        """What was said before we joined. Raises `Unreadable` if it is malformed."""
-        parts = self._parts
-        for key in content.keys:
-            self._session(key.key, content.group, key.proof)
-        for message in content.messages:
-            read_group_body(message.body)
-        if self._follower.is_current(content.group) and self._has_invited_us(content.group, sender.user):
-            self._take_history(sender, content)
-        else:
-            parts.group_bodies.hold_history(content.group, sender.user, sender.device, encode_content(content))
-            if parts.ready is not None:
-                self._follower.ask_anew(parts.ready, content.group)
-
-    def _take_history(self, sender: DeviceIdentity, content: GroupHistory) -> None:
-        """It is who has invited us that may give it, by the chain."""
-        parts = self._parts
-        if not self._has_invited_us(content.group, sender.user):
-            parts.group_alarm(
-                content.group,
-                "group-outsider",
-                f"{sender.user} hands on earlier messages, but has not invited this account; they are not shown",
-                proof=False,
-                user=sender.user,
-                device=sender.device,
-            )
-            return
-        for key in content.keys:
-            parts.group_keys.add(
-                content.group, self._session(key.key, content.group, key.proof), parts.now(), earlier=True
-            )
-        for message in content.messages:
-            header = read_group_body(message.body)
-            # Only what can be read takes its name: else who has invited us could keep any message from coming.
-            if header.group == content.group and parts.group_bodies.has_room(content.group, "", earlier=True):
-                at, body = MOST_MILLIS, message.body
-                sent_by = (message.user, message.device)
-                parts.group_bodies.keep(
-                    content.group, header.session, sent_by, message.n, at, body, Waits.KEY, earlier=True
-                )
-                if parts.ready is not None and parts.accounts.ever(*sent_by) is None:
-                    parts.ready.fetching.want(message.user)
-        self.release(content.group)
-
-    def _has_invited_us(self, group: str, user: str) -> bool:
-        """Whether it was this user who did, and promised to."""
-        invited = self._parts.groups.inviter(group, self._parts.me.user)
-        return invited is not None and invited[0] == user and invited[1] > 0
-
-    def _session(self, key: bytes, group: str, proof: Signed) -> Inbound:
-        """A session and whose it is said to be. Raises `Unreadable` if the two do not belong together."""
-        session = InboundGroup.from_export(key)
-        try:
-            statement = chains.read_session(proof)
-        except GroupInvalid:
-            raise Unreadable(Reason.BAD_CONTENT) from None
-        if (statement.group, statement.session) != (group, session.session):
-            raise Unreadable(Reason.WRONG_IDENTITY)
-        return Inbound(session, statement.user, statement.device, proof, False)
-
-    def want_accounts(self) -> None:
-        """Of who wrote what we were handed as history, and is not known."""
-        live = self._parts.ready
-        for group in self._parts.group_bodies.groups if live is not None else ():
-            for kept in self._parts.group_bodies.waiting(group):
-                if self._parts.accounts.ever(kept.user, kept.device) is None:
-                    assert live is not None
-                    live.fetching.want(kept.user)

@@ -7,6 +7,7 @@ from fastchat.protocols.wire import GroupDone, GroupLogAnswer, GroupNews, Groups
 from fastchat_client.content import GroupKeyRequest, encode_content
 from fastchat_client.group_appending import GroupAppender
 from fastchat_client.group_following import GroupFollower
+from fastchat_client.group_history import HistoryReceiver
 from fastchat_client.group_receiving import GroupReceiver
 from fastchat_client.group_sending import GroupSender
 from fastchat_client.parts import Live, Parts
@@ -25,13 +26,14 @@ class GroupSide:
         self.follower = GroupFollower(parts)
         self.sender = GroupSender(parts, self.follower)
         self.receiver = GroupReceiver(parts, self.follower, understanding)
+        self.history = HistoryReceiver(parts, self.follower, self.receiver.release)
         self.appender = GroupAppender(parts, self.follower)
         parts.whisper_to_group = self.sender.whisper
 
     def begin(self, live: Live) -> None:
         """After every login."""
         self.follower.begin(live)
-        self.receiver.want_accounts()
+        self.history.want_accounts()
 
     def pump(self, live: Live) -> None:
         self.appender.pump(live)

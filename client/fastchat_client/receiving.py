@@ -34,6 +34,7 @@ from fastchat_client.content import (
     read_plain,
 )
 from fastchat_client.events import MessageHeld, MessageUnreadable, Notice, iso
+from fastchat_client.group_history import HistoryReceiver
 from fastchat_client.group_receiving import GroupReceiver
 from fastchat_client.group_sending import GroupSender
 from fastchat_client.groups import conversation_of, group_of
@@ -49,11 +50,17 @@ MOST_MILLIS = 2**53 - 1
 
 class Receiver:
     def __init__(
-        self, parts: Parts, understanding: Understanding, groups: GroupReceiver, group_sender: GroupSender
+        self,
+        parts: Parts,
+        understanding: Understanding,
+        groups: GroupReceiver,
+        group_history: HistoryReceiver,
+        group_sender: GroupSender,
     ) -> None:
         self._parts = parts
         self._understanding = understanding
         self._groups = groups
+        self._group_history = group_history
         self._group_sender = group_sender
         self._sent_again: Counter[tuple[str, int]] = Counter()
 
@@ -206,7 +213,7 @@ class Receiver:
                 case GroupKey():
                     self._groups.key(sender, content)
                 case GroupHistory():
-                    self._groups.history(sender, content)
+                    self._group_history.take(sender, content)
                 case GroupTitle():
                     self._groups.title(content)
                 case GroupKeyRequest():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastchat import accounts as server
 from fastchat.errors import RequestError, TrustError
 from fastchat.protocols.wire import AccountKeys
 from fastchat_client.events import Disconnected, MessageUnreadable, Notice, Revocation
+from fastchat_client.revoking import MOST_TRIES
 from fastchat_client.trust import Accounts
 from tests.support.delivery import now
 from tests.support.joined import JoinedTest, Person
@@ -204,6 +206,18 @@ class Asking(LostTest):
         self.net.passes(minutes=2)
         self.assertEqual(self.outcomes(self.laptop), [(self.phone.device, "")])
         self.assertFalse(self.phone.is_online)
+
+    def test_a_network_that_says_that_it_is_done_and_does_not_show_it(self) -> None:
+        asked = []
+
+        async def pretend(_self: object, user: str, *_: object) -> None:
+            asked.append(user)
+
+        self.patch(server.Accounts, "revoke_device", pretend)
+        revoke(self.laptop, self.phone)
+        self.net.passes(30)
+        self.assertEqual(self.outcomes(self.laptop), [(self.phone.device, TrustError.code)])
+        self.assertEqual(len(asked), MOST_TRIES)
 
     def test_who_comes_second_signs_anew(self) -> None:
         tablet, desktop = self.net.second_device(self.phone), self.net.second_device(self.phone)

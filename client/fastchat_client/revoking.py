@@ -12,7 +12,8 @@ from fastchat_client.events import Revocation
 from fastchat_client.parts import Live, Parts
 
 MOST_TRIES = 3
-"""How often a link is signed anew because another one came first."""
+"""How often a link is signed anew because another one came first, or because the network says that it has taken it and
+does not show it."""
 
 
 class Revoker:
@@ -24,6 +25,7 @@ class Revoker:
         self._root: RootKey | None = None
         self._device = ""
         self._tries = 0
+        self._in_vain = 0
         self._live: Live | None = None
         """The connection that the request was sent on, while it is not answered."""
         self._request = 0
@@ -44,7 +46,7 @@ class Revoker:
     def begin(self, root: RootKey, device: str) -> None:
         """Revoke `device`, which was checked, at once or at the next connection."""
         self._root, self._device = root, device
-        self._tries, self._live, self._not_before = 0, None, 0.0
+        self._tries, self._in_vain, self._live, self._not_before = 0, 0, None, 0.0
         self._parts.accounts.mark_user_stale(self._parts.me.user)
 
     def pump(self, live: Live) -> None:
@@ -64,6 +66,8 @@ class Revoker:
         elif self._device in account.revoked:
             self._root = None
             parts.tell(Revocation(self._device))
+        elif self._in_vain >= MOST_TRIES:
+            self._failed(TrustError("the network says that it has revoked the device, and does not show it"))
         else:
             self._ask(live, self._root, user)
 
@@ -71,6 +75,7 @@ class Revoker:
         """The network says that it is done. The links and the log are to say so, too."""
         if self._live is live and request == self._request:
             self._live = None
+            self._in_vain += 1
             self._parts.accounts.mark_user_stale(self._parts.me.user)
             self.pump(live)
 

@@ -26,7 +26,7 @@ from fastchat.identity import groups as group_chain
 from fastchat.identity import links, login, prekeys
 from fastchat.identity.invite import Invite
 from fastchat.identity.keylog import Frontier, leaf, split, verify_checkpoint
-from fastchat.protocols import group_messages, session, wire
+from fastchat.protocols import group_messages, group_traffic, session, wire
 from fastchat_client import content, group_content, ratchet
 from fastchat_client.password import ScramLogin, login_password, scram_verifier
 from fastchat_client.ratchet import SealPrivate
@@ -221,6 +221,8 @@ class ErrorsAndLimits(SynchronousTestCase):
                 "bad lines": session.BAD_FRAMES,
                 "requests at once": session.PENDING_REQUESTS,
                 "lanes": outgoing.LANES,
+                "refused to groups": group_traffic.REFUSED,
+                "a whisper": group_traffic.MAX_WHISPER,
                 "one-time keys kept": store.ONE_TIME_KEYS_KEPT,
                 "devices of an account": accounts.MAX_DEVICES,
                 "links of an account": links.MAX_LINKS,

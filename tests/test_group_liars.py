@@ -395,11 +395,12 @@ class Histories(LiarTest):
         self.assertEqual(count, 50)
 
     def test_what_comes_before_the_chain_waits_for_it(self) -> None:
-        """Dora's other device is switched on when all has happened already."""
-        phone = self.scene.further_device(self.dora)
+        """Frank's other device is switched on when all has happened already."""
+        frank = self.scene.person("frank")
+        phone = self.scene.further_device(frank)
         self.scene.pass_time(310)
         phone.disconnects()
-        self.acts(self.dora, self.team, JoinAct())
+        self.brings(self.team, self.alice, frank, history=7)
         phone.connects()
         self.scene.settle()
         self.scene.pass_time(3)

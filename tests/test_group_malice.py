@@ -424,6 +424,7 @@ class Handing(ServerTest):
         self.says(self.alice, self.team, "one", "two")
         self.says(self.bob, self.team, "three")
         self.mail = self.network.devices[self.carol.device].mailbox
+        self._session = self._body([mail for mail in self.mail if self._body(mail)[0] == 2][-1])[17:49]
         self.before = texts(self.carol, self.team)
 
     def _delivers(self) -> None:
@@ -433,7 +434,8 @@ class Handing(ServerTest):
         self.scene.settle()
 
     def _last(self) -> Any:
-        return [mail for mail in self.mail if self._body(mail)[0] == 2][-1]
+        """Bob's message."""
+        return next(mail for mail in self.mail if self._body(mail)[17:49] == self._session)
 
     def _body(self, mail: Any) -> bytes:
         return ratchet.body_from_wire(Raw(mail.body))
@@ -464,9 +466,13 @@ class Handing(ServerTest):
         self.assertEqual(texts(self.carol, self.team)[1:], ["alice: one", "alice: two", "bob: three"])
 
     def _as(self, user: str, device: str, n: int, body: bytes) -> None:
-        self.mail.clear()
+        """Carol has the key of bob's session by then."""
+        self.mail.remove(self._last())
         self._delivers()
+        rows = self.carol.vault.execute("SELECT session FROM group_sessions WHERE user = 'bob'").fetchall()
+        self.assertIn((self._session,), rows)
         self.hands_over(self.carol, user, device, n, body)
+        self.scene.pass_time(10)
         self.assertNotIn(f"{user}: three", texts(self.carol, self.team))
         self.assertNotIn("three", self.carol.reads(user))
 

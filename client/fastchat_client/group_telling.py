@@ -1,4 +1,4 @@
-"""What people are told when a group's chain has grown: that they are invited, or what has changed in a group of theirs."""
+"""What people are told when a group's chain has grown: that they are invited, or what has changed in their group."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ class World:
             return
         if isinstance(message, wire.Accepted | wire.Error) and isinstance(message.re, int):
             for asked in self.asked:
-                if isinstance(asked, wire.Send) and asked.id == message.re:
+                if isinstance(asked, wire.Send | wire.GroupSend) and asked.id == message.re:
                     self.accepted.add(asked.n)
         self.alice.core.receive(message)
         self._look()
@@ -163,11 +163,17 @@ class World:
             self._disconnect()
 
     def _check_said(self, message: wire.ClientMessage) -> None:
-        """Nothing is sealed for anybody but the recipient's devices and one's own others."""
-        if not isinstance(message, wire.Send):
+        """Nothing is sealed for anybody but the recipient's devices and one's own others; of a group, for its
+        members'."""
+        if not isinstance(message, wire.Send | wire.GroupSend):
             return
         row = self.alice.vault.execute("SELECT user FROM outbox WHERE n = ?", (message.n,)).fetchone()
-        allowed = {one for one, device in self.network.devices.items() if device.user in (row[0], "alice")}
+        if isinstance(message, wire.GroupSend):
+            assert row[0] == f"#{message.group}"
+            return
+        # The keys of a group are sent to all who are in it: alice and bob, whatever the server says.
+        users = ("alice", "bob") if row[0] == f"!{past().group[1:]}" else ("alice", row[0])
+        allowed = {one for one, device in self.network.devices.items() if device.user in users}
         assert {recipient.device for recipient in message.to} <= allowed - {self.alice.device}
 
     def _check_received(self, event: MessageReceived) -> None:
@@ -176,7 +182,7 @@ class World:
         assert event.id not in self.received, "shown twice"
         self.received.add(event.id)
         assert (event.sender, event.text) == (who, text)
-        assert event.conversation == (to if event.own else who)
+        assert event.conversation == (to if event.own or to.startswith("#") else who)
         assert event.own == (who == "alice")
 
     def _rows(self) -> dict[tuple[str, int], tuple[Any, ...]]:
@@ -198,7 +204,7 @@ class World:
             if not row[5] and (device, n) not in self._history:
                 who, to, text = self.copy.said[device, n]
                 assert (row[1], row[4], row[2]) == (who, text, int(who == "alice"))
-                assert row[0] == (to if row[2] else who)
+                assert row[0] == (to if row[2] or to.startswith("#") else who)
         self._history = rows
 
     def _states(self) -> dict[int, tuple[Any, ...]]:
@@ -314,12 +320,20 @@ def _vocabulary() -> Values:
         {
             wire.Name: ["alice", "bob", "carol", "mallory", "nobody"],
             wire.DeviceId: list(network.devices),
-            wire.Signed: [link for chain in chains for link in chain] + [bundle.seal for bundle in bundles],
+            wire.GroupId: list(network.groups.chains),
+            wire.Signed: [link for chain in chains for link in chain]
+            + [bundle.seal for bundle in bundles]
+            + [statement for chain in network.groups.chains.values() for statement in chain],
+            (wire.GroupLogAnswer, "statements"): [
+                tuple(chain[start:]) for chain in network.groups.chains.values() for start in range(len(chain))
+            ],
+            (wire.GroupNews, "position"): list(range(8)),
             wire.Bundle: bundles,
             wire.AccountKeys: accounts,
             wire.Checkpoint: [network.checkpoint(size) for size in range(len(network.leaves) + 1)],
             (wire.LogAnswer, "leaves"): leaves,
             (wire.Message, "body"): [one.body for one in heard if isinstance(one, wire.Message)] + [Raw(b'""')],
+            (wire.Whispered, "body"): [one.body for one in heard if isinstance(one, wire.Message)],
             (wire.Message, "n"): list(range(1, 12)),
             (wire.Error, "code"): ["busy", "internal", "unknown-device", "rate-limited", "name-taken", "chain-invalid"],
             wire.SessionLimits: [one.limits for one in heard if isinstance(one, wire.Welcome)],
@@ -329,6 +343,7 @@ def _vocabulary() -> Values:
 
 @cache
 def _inputs() -> st.SearchStrategy[list[tuple[Any, ...]]]:
+    old = past()
     messages = _vocabulary().message(wire.ServerMessage)
     passes = st.tuples(st.just("passes"), st.integers(1, 5))
     move = st.one_of(
@@ -340,7 +355,9 @@ def _inputs() -> st.SearchStrategy[list[tuple[Any, ...]]]:
         st.sampled_from([("drops",), ("swaps",), ("cuts",), ("dies",)]),
         st.tuples(st.just("waits"), st.sampled_from((1.0, 1.0, 3.0, 61.0, 400.0))),
         st.tuples(
-            st.just("writes"), st.sampled_from(("alice", "bob")), st.sampled_from(("bob", "alice", "mallory", "nobody"))
+            st.just("writes"),
+            st.sampled_from(("alice", "bob")),
+            st.sampled_from(("bob", "alice", "mallory", "nobody", old.group)),
         ),
     )
     # Half of them are logged in when it begins.

@@ -1,7 +1,8 @@
 """What the client's targets begin with: people who have talked, made once, and copied for each input: their vaults, and
 the network's memory of them.
 
-alice has two devices and a past with bob and carol; a message of hers still waits. mallory has an account, and is whom
+alice has two devices and a past with bob and carol; a message of hers still waits. They and bob are in a group, which
+has been renamed. mallory has an account, and is whom
 the server would like to be.
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from fastchat.identity.links import sign_add_device, sign_genesis
 from fastchat.protocols import wire
 from fastchat.protocols.wire import ServerMessage
+from fastchat_client.group_acting import InviteAct, JoinAct, RenameAct
 from tests.support.conversation import MortalVault, Person, Scene
 from tests.support.keys import root_key
 from tests.support.network import Network
@@ -33,6 +35,8 @@ class Past:
     scene: Scene
     heard: list[tuple[str, ServerMessage]]
     said: dict[tuple[str, int], tuple[str, str, str]]
+    group: str
+    """The group's conversation."""
     impostor: tuple[wire.Signed, ...]
     """A chain of bob's name with another root, and mallory's device."""
 
@@ -65,6 +69,7 @@ def past() -> Past:
         for person, to in ((alice, "bob"), (bob, "alice"), (carol, "alice"), (phone, "bob")):
             speak(said, person, to, f"{person.name} to {to}: {number}")
             scene.settle()
+    group = _group(scene, said, alice, bob, phone)
     scene.pass_time(3)
     alice.core.mark_read("bob")
     scene.pass_time(3)
@@ -80,7 +85,27 @@ def past() -> Past:
     scene.close()
     genesis = sign_genesis(root_key(5), "bob")
     added = sign_add_device(root_key(5), [genesis], "bob", *keys, 0)
-    return Past(scene, heard, said, (genesis, added))
+    return Past(scene, heard, said, group, (genesis, added))
+
+
+def _group(scene: Scene, said: dict[tuple[str, int], tuple[str, str, str]], owner: Person, *others: Person) -> str:
+    """The conversation of a group in which something was said before and after a change."""
+    _, group = owner.core.group_create("team", "of the fuzz")
+    scene.settle()
+    for person in others:
+        if person.name != owner.name:
+            owner.core.group_act(group, InviteAct(person.name, history=7))
+            scene.settle()
+            person.core.group_act(group, JoinAct())
+            scene.settle()
+    for person in (owner, *others):
+        speak(said, person, group, f"{person.name} to all")
+        scene.settle()
+    owner.core.group_act(group, RenameAct("crew"))
+    scene.settle()
+    speak(said, others[0], group, "after that")
+    scene.settle()
+    return group
 
 
 def speak(said: dict[tuple[str, int], tuple[str, str, str]], person: Person, to: str, text: str) -> str:
@@ -119,6 +144,7 @@ class Copy:
         self.network.accounts = copy.deepcopy(old.accounts)
         self.network.devices = copy.deepcopy(old.devices)
         self.network.leaves = list(old.leaves)
+        self.network.groups.chains = copy.deepcopy(old.groups.chains)
 
     def _person(self, old: Person) -> Person:
         path = self.folder / f"{old.name}.db"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 
 from fastchat.errors import FastChatError, RequestError, TrustError, UnknownGroup
 from fastchat_client.composing import is_empty, outgoing_state
@@ -22,7 +22,7 @@ from fastchat_client.running import Running, run
 from fastchat_client.vault import Vault, split_id
 
 POLL_SECONDS = 0.1
-"""Between two looks at what another process has done to the vault."""
+"""Between two looks at what has become of an errand in the vault."""
 SETTLE_SECONDS = 5.0
 """For what else there is to be sent, once the errand is done; it is sent later otherwise."""
 FIND_SECONDS = 10.0
@@ -97,11 +97,17 @@ async def connect_for(
                 say(f"ALARM: {event.reason}")
             elif isinstance(event, Disconnected) and not ending.result.called:
                 _disconnected(event, errand, ending, said)
+
+    def look() -> None:
+        # Not everything that an errand waits for is an event: of a reaction nobody is told how far it has come.
         if not ending.result.called and (outcome := _outcome(vault, errand)) is not None:
             ending(outcome)
 
     messenger = Messenger(profile, vault, running.reactor, told)
     messenger.start()
+    looking = LoopingCall(look)
+    looking.clock = running.reactor
+    looking.start(POLL_SECONDS).addErrback(ending.result.errback)
     left = None if seconds is None else max(0.0, seconds - (running.reactor.seconds() - began))
     try:
         code = await until(running.reactor, left, ending, lambda: NotYet(f"not done yet; {errand.kept}"))
@@ -111,6 +117,8 @@ async def connect_for(
             await deferLater(running.reactor, POLL_SECONDS)
         return code
     finally:
+        if looking.running:
+            looking.stop()
         await messenger.stop()
 
 

@@ -21,7 +21,7 @@ help:
 	@echo 'make chaos   faults upon a real network for CHAOS_SECONDS (600), then every mutant; SEED='
 	@echo 'make fuzz    whatever others may say, in any order, for FUZZ_SECONDS (120) each; TARGET=, SEED='
 	@echo 'make check   ruff, mypy and the floors (import-linter)'
-	@echo 'make bench   what the server costs under load: one table, in under 3 minutes'
+	@echo 'make bench   what the server costs under load: one table, in about 5 minutes'
 	@echo 'make soak    a steady load for SOAK_SECONDS (30 minutes): what grows that should not?'
 	@echo 'make lock    new requirements.lock and requirements-dev.lock from pyproject.toml'
 	@echo 'make clean   remove .venv and what tools left; the state in var/ stays'

@@ -143,6 +143,22 @@ class Talking(GroupTest):
         self.says(bob, group, "now")
         self.assertEqual(texts(carol, group), ["bob: lately", "alice: yesterday", "bob: now"])
 
+    def test_who_was_removed_meanwhile_is_given_nothing_of_the_past(self) -> None:
+        """The inviter's device was away when they joined, and finds the whole story when it comes back."""
+        alice, bob, carol = self.people("alice", "bob", "carol")
+        group = self.create(alice)
+        self.brings(group, alice, bob)
+        self.act(alice, group, RoleAct("bob", "admin"))
+        self.says(alice, group, "before carol")
+        self.act(alice, group, InviteAct("carol", 7))
+        alice.goes_offline()
+        self.act(carol, group, JoinAct())
+        self.act(bob, group, RemoveAct("carol"))
+        alice.comes_back()
+        self.settles()
+        self.assertEqual(texts(carol, group), [])
+        self.assertEqual(carol.vault.execute("SELECT * FROM group_sessions").fetchall(), [])
+
     def test_who_has_left_reads_nothing_more(self) -> None:
         alice, bob, carol = self.people("alice", "bob", "carol")
         group = self.create(alice)

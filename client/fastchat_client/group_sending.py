@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
+import msgspec
+
 from fastchat.errors import TrustError
 from fastchat.identity import groups as chains
 from fastchat.identity.groups import GroupState, Invite, Join, Statement
@@ -48,6 +50,8 @@ KEYS_AT_ONCE = 60
 """Devices in one `send` of keys: each takes up to 4 KB of a line."""
 MOST_ANSWERED = 5
 """How often a device is sent the same key again on its asking."""
+_NEWCOMERS = "newcomers of "
+"""The vault's value, by group: who has joined by an invitation of this device, and for how many days of the past."""
 MOST_HISTORY = 1000
 HISTORY_BYTES = 64 * 1024
 """Messages that a newcomer is given, and bytes of them in one message to him."""
@@ -62,6 +66,7 @@ class GroupSender:
         self._complete_at: dict[str, float] = {}
         """By group, when everybody who is to read had the key, and what has to be as it was then."""
         follower.applied.append(self._applied)
+        follower.followed.append(self._followed)
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
@@ -312,9 +317,25 @@ class GroupSender:
             invitation = before.invited[statement.user]
             invite = parts.groups.statement(after.group, invitation.position)
             if invite is not None and chains.read(invite).device == parts.me.device and invitation.history:
-                self._give_history(after.group, statement.user, invitation.history)
+                self._note_newcomer(after.group, statement.user, invitation.history)
         if parts.me.user not in after.members or after.deleted:
             parts.group_keys.drop(after.group)
+
+    def _note_newcomer(self, group: str, user: str, days: int) -> None:
+        """The past is theirs once the chain is known to its end: they may be out again by then."""
+        self._parts.vault.put(_NEWCOMERS + group, msgspec.json.encode({**self._newcomers(group), user: days}))
+
+    def _newcomers(self, group: str) -> dict[str, int]:
+        noted = self._parts.vault.blob(_NEWCOMERS + group)
+        return msgspec.json.decode(noted, type=dict[str, int]) if noted else {}
+
+    def _followed(self, group: str) -> None:
+        newcomers = self._newcomers(group)
+        if newcomers:
+            self._parts.vault.put(_NEWCOMERS + group, None)
+        for user, days in newcomers.items():
+            if self._parts.groups.role(group, user):
+                self._give_history(group, user, days)
 
     def _tell_title(self, group: str, user: str) -> None:
         known = self._parts.groups.get(group)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from fastchat.errors import GroupChanged, UnknownGroup, UnknownUser
 from fastchat.protocols.wire import Signed
@@ -23,12 +23,11 @@ class MemoryGroups:
 
     _accounts: Mapping[str, Account]
     _devices_of: Mapping[str, Sequence[Device]]
+    _check_available: Callable[[], None]
+    """Raises `Busy` while the database is to be away."""
 
     def __init__(self) -> None:
         self._groups: dict[str, _Group] = {}
-
-    def _check_available(self) -> None:
-        raise NotImplementedError
 
     async def append_to_group(
         self,

@@ -19,13 +19,16 @@
     │   ├── GroupChanged            group-changed
     │   ├── NotAllowed              not-allowed
     │   ├── UnknownGroup            unknown-group
+    │   ├── UnknownAttachment       unknown-attachment
     │   ├── LoginFailed             login-failed
     │   └── MailboxFull             mailbox-full
     ├── LimitError                  limit            a limit of this server; nothing is wrong with the request
     │   ├── RateLimited             rate-limited
     │   ├── TooManyConnections      too-many-connections
     │   ├── LoginTimeout            login-timeout
-    │   └── SlowReader              slow-reader
+    │   ├── SlowReader              slow-reader
+    │   ├── AttachmentTooLarge      attachment-too-large
+    │   └── QuotaExceeded           quota-exceeded
     ├── Busy                        busy             cannot be done now; ask again after `retry_after` seconds
     ├── Replaced                    replaced         the same device logged in elsewhere
     ├── DeviceRevoked               device-revoked   its account has revoked this device, for good
@@ -34,7 +37,8 @@
     └── TrustError                  untrusted        what the server or a peer says does not verify (client side)
         ├── RootChanged             root-changed
         ├── LogInconsistent         log-inconsistent
-        └── CertificateMismatch     certificate-mismatch
+        ├── CertificateMismatch     certificate-mismatch
+        └── AttachmentDamaged       attachment-damaged
 
 The second column is the wire code (`error.code` in `PROTOCOL.md`). Codes are stable: a code is never given a
 new meaning. The first line of each docstring is what a person reads when no better text was given.
@@ -173,6 +177,12 @@ class UnknownGroup(RequestError):
     code = "unknown-group"
 
 
+class UnknownAttachment(RequestError):
+    """The network does not have this attachment (any more), or not all of it."""
+
+    code = "unknown-attachment"
+
+
 class LoginFailed(RequestError):
     """The name, the password or the device's signature is wrong."""
 
@@ -214,6 +224,18 @@ class SlowReader(LimitError):
     """The other side did not read what was sent to it."""
 
     code = "slow-reader"
+
+
+class AttachmentTooLarge(LimitError):
+    """The file is larger than this network takes."""
+
+    code = "attachment-too-large"
+
+
+class QuotaExceeded(LimitError):
+    """There is no room for this file: what you have sent takes all that one account may have here."""
+
+    code = "quota-exceeded"
 
 
 class Busy(FastChatError):
@@ -269,6 +291,12 @@ class CertificateMismatch(TrustError):
     """The server's certificate is not the one that the invite names."""
 
     code = "certificate-mismatch"
+
+
+class AttachmentDamaged(TrustError):
+    """What the server hands out is not the file that was sent."""
+
+    code = "attachment-damaged"
 
 
 def by_code(code: str) -> type[FastChatError]:

@@ -17,7 +17,7 @@ from msgspec import Meta, Raw
 from fastchat.identity.groups import Title
 from fastchat.identity.links import DeviceIdentity
 from fastchat.identity.statements import Key32, Millis
-from fastchat.protocols.wire import DeviceId, GroupId, Id, Name, Signed
+from fastchat.protocols.wire import AttachmentId, DeviceId, GroupId, Id, Name, Signed
 from fastchat_client.unreadable import Reason, Unreadable
 
 VERSION = 1
@@ -45,6 +45,26 @@ class Text(msgspec.Struct, tag_field="t", tag="text", frozen=True, omit_defaults
     0: for ever."""
 
     text: str
+    reply: Ref | None = None
+    expires: Seconds = 0
+
+
+class File(msgspec.Struct, tag_field="t", tag="file", frozen=True, omit_defaults=True):
+    """A file, or a picture, and what a person wrote with it. Its bytes are on the network as `attachment`, in chunks
+    that `key` opens (`attachment_cipher`); it is whole when it has `size` bytes whose SHA-256 is `sha256`. `name` and
+    `type` (a MIME type) are what the sender calls it: nothing is believed of them. `width` and `height` in pixels, 0 of
+    what is no picture; `thumbnail`: a small picture of it, JPEG, PNG or WebP."""
+
+    attachment: AttachmentId
+    key: Key32
+    size: Id
+    sha256: Key32
+    name: Annotated[str, Meta(min_length=1, max_length=255)]
+    type: Annotated[str, Meta(max_length=127)] = "application/octet-stream"
+    width: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    height: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    thumbnail: Annotated[bytes, Meta(max_length=20 * 1024)] = b""
+    text: str = ""
     reply: Ref | None = None
     expires: Seconds = 0
 
@@ -183,6 +203,7 @@ class Unknown:
 
 Content = (
     Text
+    | File
     | Reaction
     | Edit
     | Delete
@@ -200,7 +221,18 @@ Content = (
 )
 
 Again = (
-    Text | Reaction | Edit | Delete | Timer | Delivered | Read | GroupKey | GroupKeyRequest | GroupTitle | GroupHistory
+    Text
+    | File
+    | Reaction
+    | Edit
+    | Delete
+    | Timer
+    | Delivered
+    | Read
+    | GroupKey
+    | GroupKeyRequest
+    | GroupTitle
+    | GroupHistory
 )
 """What is sent again to who could not read it. Keys are asked for, and sent, in their own way."""
 

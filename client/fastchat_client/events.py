@@ -66,6 +66,19 @@ class MailboxProgress(msgspec.Struct, frozen=True, tag_field="event", tag="progr
     total: int
 
 
+class FileShown(msgspec.Struct, frozen=True):
+    """What there is to show of a file before it is fetched. `name` is safe for a screen and a disk; `size` in bytes;
+    `width` and `height` in pixels, 0 of what is no picture; `thumbnail`: a small picture, as its sender made it."""
+
+    attachment: str
+    name: str
+    size: int
+    type: str
+    width: int = 0
+    height: int = 0
+    thumbnail: bytes = b""
+
+
 class MessageReceived(msgspec.Struct, frozen=True, tag_field="event", tag="message", rename={"sender": "from"}):
     """A message was decrypted, verified and committed to the vault. `id` is "device.n"; `at` (ISO 8601, UTC) is
     when the sender wrote it, by the sender's clock, for display only. `own`: sent by another device of this account.
@@ -89,6 +102,8 @@ class MessageReceived(msgspec.Struct, frozen=True, tag_field="event", tag="messa
     """Seconds after its reading that it is kept; 0: for ever."""
     earlier: bool = False
     """Said before this account joined the group, and handed on by who has invited it."""
+    file: FileShown | None = None
+    """It brings a file, which can be fetched; `text` is what was written with it."""
 
 
 class MessageUnreadable(msgspec.Struct, frozen=True, tag_field="event", tag="unreadable", rename={"sender": "from"}):
@@ -273,6 +288,50 @@ class Revocation(msgspec.Struct, frozen=True, tag_field="event", tag="revocation
     reason: str = ""
 
 
+class TransferProgress(msgspec.Struct, frozen=True, tag_field="event", tag="transfer"):
+    """`done` of `size` bytes of a file are there: on the network (`up`), or here. A few a second. `id`: of the message
+    that brought it; "" for what is being sent, whose message goes out when all of it is there."""
+
+    attachment: str
+    conversation: str
+    id: str
+    name: str
+    up: bool
+    done: int
+    size: int
+
+
+class FileSent(msgspec.Struct, frozen=True, tag_field="event", tag="file-sent"):
+    """All of a file is on the network, and the message `id` that tells of it is on its way as any other."""
+
+    attachment: str
+    conversation: str
+    id: str
+    name: str
+
+
+class FileSaved(msgspec.Struct, frozen=True, tag_field="event", tag="file-saved"):
+    """A file is here, whole, at `path`. `auto`: nobody asked for it; it was small enough."""
+
+    attachment: str
+    conversation: str
+    id: str
+    path: str
+    auto: bool
+
+
+class TransferFailed(msgspec.Struct, frozen=True, tag_field="event", tag="transfer-failed"):
+    """A file will not be sent, or not be fetched; `reason` says why, and what can be done. Nothing of it is left."""
+
+    attachment: str
+    conversation: str
+    id: str
+    name: str
+    up: bool
+    code: str
+    reason: str
+
+
 class Notice(msgspec.Struct, frozen=True, tag_field="event", tag="notice"):
     """Something that a person should know, with a stable code; nothing needs to be done by the program."""
 
@@ -306,6 +365,10 @@ Event = (
     | RootChanged
     | LogAlarm
     | Revocation
+    | TransferProgress
+    | FileSent
+    | FileSaved
+    | TransferFailed
     | Notice
 )
 

@@ -18,6 +18,22 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from fastchat.errors import FastChatError, ProtocolError, by_code
+from fastchat.protocols.attachment_messages import (
+    CHUNK_SIZE,
+    MOST_RANGES,
+    Attach,
+    Attached,
+    AttachmentDone,
+    AttachmentFor,
+    AttachmentId,
+    Chunk,
+    ChunkAnswer,
+    ChunkStored,
+    Detach,
+    Fetch,
+    Fetched,
+    WithBytes,
+)
 from fastchat.protocols.device_messages import Revoke, Revoked
 from fastchat.protocols.entrance_messages import (
     AddDevice,
@@ -63,13 +79,26 @@ from fastchat.protocols.shapes import (
 )
 
 __all__ = [  # shapes that are used with these messages, and the messages of other files, are given out with them
+    "CHUNK_SIZE",
+    "MOST_RANGES",
     "AccountKeys",
     "AddDevice",
     "Added",
+    "Attach",
+    "Attached",
+    "AttachmentDone",
+    "AttachmentFor",
+    "AttachmentId",
     "Bundle",
     "Checkpoint",
+    "Chunk",
+    "ChunkAnswer",
+    "ChunkStored",
+    "Detach",
     "DeviceId",
     "DeviceKeys",
+    "Fetch",
+    "Fetched",
     "GroupAct",
     "GroupDone",
     "GroupId",
@@ -101,6 +130,7 @@ __all__ = [  # shapes that are used with these messages, and the messages of oth
     "Welcome",
     "Whisper",
     "Whispered",
+    "WithBytes",
 ]
 
 VERSION = 1
@@ -186,6 +216,12 @@ ClientMessage = (
     | GroupSend
     | Whisper
     | GroupWhisper
+    | Attach
+    | Chunk
+    | Fetch
+    | AttachmentFor
+    | Fetched
+    | Detach
 )
 
 
@@ -294,6 +330,10 @@ ServerMessage = (
     | GroupLogAnswer
     | GroupNews
     | Whispered
+    | Attached
+    | ChunkStored
+    | ChunkAnswer
+    | AttachmentDone
 )
 
 

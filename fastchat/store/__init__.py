@@ -1,6 +1,7 @@
-"""The Store: what must survive a crash, as an interface and the rows that cross it.
+"""The Store: what must survive a crash, as an interface and the rows that cross it; beside it the `AttachmentStore`, for
+what files are made of, which may be another one.
 
-Two implementations satisfy it and pass the same tests: `postgres.py` (the network's only store of truth) and
+Two implementations satisfy them and pass the same tests: `postgres.py` (the network's only store of truth) and
 `memory.py` (a real one, for tests and for driving the rules with a `Clock`). Nothing here knows SQL, sessions or
 the wire. Every method is a coroutine, may raise `Busy` when the database is away or missed its deadline, and
 otherwise raises only what its docstring names.
@@ -101,6 +102,28 @@ class GroupRow(NamedTuple):
     deleted: bool
     members: Sequence[GroupMember]
     """By name; those who are invited or gone are among them."""
+
+
+class NewChunk(NamedTuple):
+    """One chunk of an attachment, on its way into the store."""
+
+    attachment: str
+    """32 lower-case hex digits, chosen by the client."""
+    user: str
+    """Who uploads it."""
+    index: int
+    """From 0."""
+    data: bytes
+    """`CHUNK_SIZE` bytes; opaque."""
+
+
+class ChunkOutcome(Enum):
+    """What became of one `NewChunk` of a batch, once the batch is committed."""
+
+    STORED = "stored"
+    """It is there, whether by this batch or since long."""
+    UNKNOWN = "unknown"
+    """This account has no such attachment (any more), or it has no chunk of that number."""
 
 
 ANY_SIZE = 2**62
@@ -259,6 +282,55 @@ class Store(Protocol):
 
     async def can_invite(self, invite: bytes) -> bool:
         """Whether it could be used now. `register` alone says for whom."""
+
+
+class AttachmentStore(Protocol):
+    """The chunks of attachments, and who has them. It stands beside `Store`, so that chunks may be kept somewhere else
+    than accounts and mail are; whoever makes it opens and closes it. See the module's docstring for `Busy`.
+
+    `now` is the time of whoever calls, in seconds since 1970: the store goes by no clock of its own, so all who share
+    it are expected to have the same, within what an hour more or less means to them.
+    """
+
+    async def begin_attachment(
+        self, attachment: str, user: str, chunks: int, quota_bytes: int, now: float
+    ) -> Sequence[tuple[int, int]]:
+        """Begin an attachment of so many chunks, or go on with it; answers which of them are missing, as pairs of the
+        first and the one after the last, in order, at most `MOST_RANGES`. None: it is whole.
+
+        What is begun counts in full towards the account's quota, finished or not. Raises `QuotaExceeded` when all that
+        the account has would then be more than `quota_bytes`; not for what it has begun before, whatever the quota is
+        by now. Raises `UnknownUser`, and `RequestError` when the id is another account's or was begun with another
+        number of chunks. Then nothing was written.
+        """
+
+    async def store_chunks(self, batch: Sequence[NewChunk], now: float) -> Sequence[ChunkOutcome]:
+        """Commit a batch durably in one transaction; answers one outcome for each, in the order of the batch.
+
+        A chunk that is there already stays as it is, and so does the first of two in one batch. With its last chunk an
+        attachment is whole. When this raises, the outcome is unknown: storing the batch again does no harm.
+        """
+
+    async def chunks(self, wanted: Sequence[tuple[str, int]]) -> Sequence[bytes | None]:
+        """The chunks of these (attachment, index) pairs, in their order; None where there is none, or where the
+        attachment is not whole."""
+
+    async def expect_readers(self, attachment: str, user: str, devices: int) -> None:
+        """So many devices were told of this attachment of `user`: once as many have fetched it, it goes, which may be
+        now. The last number that is said counts. Does nothing to another's, or to one that is not there or not whole.
+        """
+
+    async def attachment_fetched(self, attachment: str, user: str, device: str) -> None:
+        """This device of `user` has all of it. Each device counts once, and none of the account's whose attachment it
+        is; with as many as are expected, the attachment goes. Does nothing if it is not there or not whole."""
+
+    async def detach(self, attachment: str, user: str) -> None:
+        """Remove it, finished or not. Does nothing if there is none, or if it is another's."""
+
+    async def sweep_attachments(self, now: float, unfinished_seconds: float, keep_seconds: float) -> int:
+        """Remove the attachments that are not whole and of which nothing new has come for `unfinished_seconds`, and
+        those that have been whole for `keep_seconds`; both up to exactly then. Answers how many. Done in slices, none
+        of which holds anybody up; if `Busy` is raised on the way, the rest is left for the next time."""
 
 
 ONE_TIME_KEYS_KEPT = 100

@@ -1,5 +1,5 @@
-"""The Store: what must survive a crash, as an interface and the rows that cross it; beside it the `AttachmentStore`, for
-what files are made of, which may be another one.
+"""The Store: what must survive a crash, as an interface and the rows that cross it; beside it the `AttachmentStore`,
+for what files are made of.
 
 Two implementations satisfy them and pass the same tests: `postgres.py` (the network's only store of truth) and
 `memory.py` (a real one, for tests and for driving the rules with a `Clock`). Nothing here knows SQL, sessions or
@@ -104,7 +104,7 @@ class GroupRow(NamedTuple):
     """By name; those who are invited or gone are among them."""
 
 
-class NewChunk(NamedTuple):
+class NewChunk(msgspec.Struct, frozen=True, gc=False):
     """One chunk of an attachment, on its way into the store."""
 
     attachment: str

@@ -10,6 +10,9 @@ from fastchat.errors import RequestError
 from fastchat_client.vault import Vault
 
 _NO_PRESENCE = "no_presence"
+_AUTO_DOWNLOAD = "auto_download"
+AUTO_DOWNLOAD = 1024 * 1024
+"""Bytes, if nothing was set."""
 
 
 def mute(vault: Vault, conversation: str, on: bool) -> None:
@@ -102,3 +105,17 @@ def last_seen(vault: Vault, user: str) -> int:
 def seen(vault: Vault, user: str, at: int) -> None:
     """`user` was there at `at`."""
     vault.execute("INSERT OR REPLACE INTO presence (user, last_seen) VALUES (?, ?)", (user, at))
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+def auto_download(vault: Vault) -> int:
+    """Up to how many bytes a file is fetched without being asked for; 0: none is."""
+    value = vault.text(_AUTO_DOWNLOAD)
+    return int(value) if value else AUTO_DOWNLOAD
+
+
+def set_auto_download(vault: Vault, size: int) -> None:
+    with vault.transaction():
+        vault.put(_AUTO_DOWNLOAD, str(size))

@@ -31,7 +31,7 @@ from fastchat_client import content, group_content, ratchet
 from fastchat_client.password import ScramLogin, login_password, scram_verifier
 from fastchat_client.ratchet import SealPrivate
 from fastchat_client.unreadable import Reason
-from tests.support import protocol_examples
+from tests.support import attachment_examples, protocol_examples
 from tests.support.protocol_examples import DOCUMENT, Line
 
 TEXT = DOCUMENT.read_text(encoding="utf-8")
@@ -39,6 +39,9 @@ EXAMPLES = protocol_examples.read(TEXT)
 CLIENT = typing.get_args(wire.ClientMessage)
 SERVER = typing.get_args(wire.ServerMessage)
 DEVICE_ID = r"^[0-9a-f]{32}\Z"
+IDS = {"group": "group id", "attachment": "attachment id"}
+"""Fields whose values have the form of a device id."""
+TOPS = {2**power - less: f"2^{power} − {less}" for power, less in ((53, 1), (32, 1), (31, 1), (31, 2))}
 STATEMENTS = (
     *(links.Genesis, links.AddDevice, links.RevokeDevice, prekeys.OneTime, prekeys.Fallback, prekeys.Seal),
     *typing.get_args(group_chain.Statement),
@@ -100,7 +103,7 @@ def type_text(type_: Any) -> str:
     """A type as the document's tables write it."""
     match type_:
         case inspect.IntType(ge=low, le=high):
-            top = {2**53 - 1: "2^53 − 1", 2**32 - 1: "2^32 − 1"}.get(high or 0, high)
+            top = TOPS.get(high or 0, high)
             return "integer" if low is None and high is None else f"integer, {low} to {top}"
         case inspect.FloatType():
             return "number"
@@ -116,6 +119,8 @@ def type_text(type_: Any) -> str:
         case inspect.VarTupleType(item_type=item, min_length=low, max_length=high):
             size = between(low, high, " ")
             return f"list of {size}{type_text(item)}"
+        case inspect.TupleType(item_types=(one, other)) if one == other:
+            return f"pair of {type_text(one)}"
         case inspect.StructType(cls=cls):
             return f"`{cls.__name__}`"
         case inspect.UnionType(types=types):
@@ -132,8 +137,8 @@ def type_text(type_: Any) -> str:
 def field_text(field: inspect.Field) -> str:
     """The second column of a row."""
     text = type_text(field.type)
-    if field.encode_name == "group":
-        text = text.replace("device id", "group id")
+    if field.encode_name in IDS:
+        text = text.replace("device id", IDS[field.encode_name])
     if field.required:
         return text
     if field.default in (msgspec.UNSET, msgspec.NODEFAULT):
@@ -260,6 +265,12 @@ class ExampleLines(SynchronousTestCase):
                 else:
                     self.assertEqual(json.loads(wire.encode(decoded(line))), json.loads(line.data), block)
 
+    def test_raw_bytes_follow_chunks_and_nothing_else(self) -> None:
+        for line in (line for lines in EXAMPLES.wire.values() for line in lines):
+            followed = line.who != "X" and isinstance(decoded(line), wire.Chunk | wire.ChunkAnswer)
+            self.assertEqual(line.raw is not None, followed, line.data)
+            self.assertIn(line.raw and line.raw[0], (None, wire.CHUNK_SIZE))
+
     def test_every_kind_is_shown(self) -> None:
         lines = [line for lines in EXAMPLES.wire.values() for line in lines if line.who != "X"]
         self.assertEqual({type(decoded(line)) for line in lines}, {*CLIENT, *SERVER})
@@ -269,7 +280,9 @@ class ExampleLines(SynchronousTestCase):
         self.assertEqual(list(now.wire), list(EXAMPLES.wire))
         self.assertEqual({k: list(v) for k, v in now.values.items()}, {k: list(v) for k, v in EXAMPLES.values.items()})
         for block, lines in now.wire.items():
-            self.assertEqual(*([(one.who, shape_of(one)) for one in some] for some in (lines, EXAMPLES.wire[block])))
+            self.assertEqual(
+                *([(one.who, shape_of(one), one.raw) for one in some] for some in (lines, EXAMPLES.wire[block]))
+            )
 
     def test_folding_is_undone_by_reading(self) -> None:
         for name, block in EXAMPLES.values.items():
@@ -381,6 +394,24 @@ class ExampleValues(SynchronousTestCase):
         hashed = hashlib.sha256(b"FastChat-v1|group-id|" + values["create"].encode()).hexdigest()
         self.assertEqual(hashed[:32], values["group"])
         self.assertEqual(said("group-member", wire.GroupLogAnswer).statements, tuple(statements[:2]))
+
+    def test_the_file(self) -> None:
+        """A second implementation, from the document alone, has made these chunks."""
+        values, book = EXAMPLES.values["attachment"], attachment_examples
+        file = content.decode_content(values["content"].encode())
+        assert isinstance(file, content.File)
+        self.assertEqual((file.key.hex(), file.sha256.hex()), (values["key"], values["sha256"]))
+        chunks = book.encrypted_by_the_book(file.key, bytes(i % 251 for i in range(file.size)))
+        for i, chunk in enumerate(chunks):
+            self.assertEqual(book.nonce(i, len(chunks)).hex(), values[f"nonce-{i}"])
+            self.assertEqual(chunk[:32].hex(), values[f"chunk-{i}-first-32"])
+            self.assertEqual(chunk[-16:].hex(), values[f"chunk-{i}-tag"])
+        expected = [(wire.CHUNK_SIZE, hashlib.sha256(chunk).hexdigest()) for chunk in chunks]
+        for block in ("attachment-sender", "attachment-recipient"):
+            self.assertEqual([line.raw for line in EXAMPLES.wire[block] if line.raw is not None], expected)
+        self.assertEqual(said("attachment-sender", wire.Attached)[-1].missing, ())
+        self.assertEqual({one.chunks for one in said("attachment-sender", wire.Attach)}, {len(chunks)})
+        self.assertEqual({one.attachment for one in said("attachment-recipient", wire.Fetch)}, {file.attachment})
 
     def test_the_message(self) -> None:
         values, message = EXAMPLES.values["sending"], said("receiving", wire.Message)

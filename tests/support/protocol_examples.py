@@ -43,7 +43,7 @@ from fastchat_client import ratchet
 from fastchat_client.content import Text, TreeHead, encode_content, write_plain
 from fastchat_client.password import ScramLogin, login_password, scram_verifier
 from fastchat_client.ratchet import DeviceAccount, SealPrivate
-from tests.support import group_examples
+from tests.support import attachment_examples, group_examples
 from tests.support.keys import root_key
 
 DOCUMENT = Path(fastchat.protocols.__file__).with_name("PROTOCOL.md")
@@ -53,14 +53,26 @@ PASSWORD = "correct horse"  # noqa: S105
 FOLD = 118
 
 _BLOCK = re.compile(r"^```(?P<kind>wire|values) (?P<name>[a-z-]+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+_RAW = "… %d bytes with the SHA-256 %s …"
+_RAW_LINE = re.compile(re.escape(_RAW).replace("%d", r"(\d+)").replace("%s", "([0-9a-f]{64})"))
 
 
 @dataclass(frozen=True)
 class Line:
-    """`who`: C, the client; S, the server; X, a client whose line is not understood."""
+    """`who`: C, the client; S, the server; X, a client whose line is not understood. `raw`: how many raw bytes follow,
+    and their SHA-256."""
 
     who: str
     data: bytes
+    raw: tuple[int, str] | None = None
+
+
+def spoken(who: str, message: Any) -> Line:
+    """A line, with what follows it."""
+    if isinstance(message, wire.WithBytes):
+        raw = len(message.data), hashlib.sha256(message.data).hexdigest()
+        return Line(who, wire.encode(message.message), raw)
+    return Line(who, wire.encode(message))
 
 
 @dataclass
@@ -80,9 +92,25 @@ def read(document: str) -> Examples:
     for block in _BLOCK.finditer(document):
         lines = unfolded(block["text"])
         if block["kind"] == "wire":
-            found.wire[block["name"]] = [Line(line[0], line[2:].encode()) for line in lines]
+            found.wire[block["name"]] = _with_bytes(lines)
         else:
             found.values[block["name"]] = dict(line.split(" = ", 1) for line in lines)
+    return found
+
+
+def _with_bytes(lines: Sequence[str]) -> list[Line]:
+    """Lines of the document, each with the bytes that the next one stands for."""
+    found: list[Line] = []
+    for line in lines:
+        who, said = line[0], line[2:]
+        raw = _RAW_LINE.fullmatch(said)
+        if raw is None:
+            found.append(Line(who, said.encode()))
+        else:
+            before = found.pop()
+            if before.who != who or before.raw is not None:
+                raise ValueError(f"raw bytes of nobody: {line}")
+            found.append(Line(who, before.data, (int(raw[1]), raw[2])))
     return found
 
 
@@ -91,7 +119,11 @@ def written(document: str, examples: Examples) -> str:
 
     def block(match: re.Match[str]) -> str:
         if match["kind"] == "wire":
-            lines = [f"{line.who} {line.data.decode()}" for line in examples.wire[match["name"]]]
+            lines = []
+            for line in examples.wire[match["name"]]:
+                lines.append(f"{line.who} {line.data.decode()}")
+                if line.raw is not None:
+                    lines.append(f"{line.who} {_RAW % line.raw}")
         else:
             lines = [f"{name} = {value}" for name, value in examples.values[match["name"]].items()]
         return f"```{match['kind']} {match['name']}\n" + "".join(folded(line) for line in lines) + "```"
@@ -155,6 +187,7 @@ class Connection:
     MAX_LENGTH = wire.MAX_LINE
     is_writable = True
     is_known = False
+    takes_bytes = False
 
     def __init__(self, place: Place) -> None:
         self.lines: list[Line] = []
@@ -181,6 +214,10 @@ class Connection:
             self.session.received(message)
         last = self.lines[-1]
         return wire.decode_server_message(last.data) if last.who == "S" else None
+
+    def heard(self, message: Any, answer: Any) -> None:
+        """What is said and answered elsewhere."""
+        self.lines += [spoken("C", message), spoken("S", answer)]
 
     def hello(self, lease: str = "") -> wire.Welcome:
         answer = self.say(wire.Hello(self.next_id(), wire.VERSION, lease))
@@ -322,6 +359,9 @@ def converse() -> Examples:
     before, start = len(online.lines), len(member.lines)
     found.values["group"] = group_examples.converse(alice.device, online, bob.device, member, NOW * 1000)
     found.wire["group-founder"], found.wire["group-member"] = online.lines[before:], member.lines[start:]
+    before, start = len(online.lines), len(member.lines)
+    found.values["attachment"] = attachment_examples.converse(online, member)
+    found.wire["attachment-sender"], found.wire["attachment-recipient"] = online.lines[before:], member.lines[start:]
     found.wire["refusals"] = _refusals(place, alice.device)
     return found
 

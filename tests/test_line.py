@@ -13,8 +13,37 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.errors import FrameTooLong, ProtocolError
+from fastchat.protocols import line
 from fastchat.protocols.line import LineShell, Turn
-from fastchat.protocols.wire import MAX_LINE_BEFORE_LOGIN, GoAway, Hello, Ping, Pong, decode_client_message, encode
+from fastchat.protocols.wire import (
+    CHUNK_SIZE,
+    MAX_LINE_BEFORE_LOGIN,
+    Chunk,
+    ChunkAnswer,
+    Fetch,
+    GoAway,
+    Hello,
+    Ping,
+    Pong,
+    WithBytes,
+    decode_client_message,
+    decode_server_message,
+    encode,
+)
+
+ATTACHMENT = "0f" * 16
+
+
+def chunk(index: int = 0, size: int = CHUNK_SIZE) -> WithBytes:
+    """Its bytes are full of lines' ends."""
+    return WithBytes(Chunk(7, ATTACHMENT, index), (bytes([index]) + b"\n\r\n{}\n" * size)[:size])
+
+
+def on_the_wire(*messages: Any) -> bytes:
+    return b"".join(
+        encode(message.message) + b"\n" + message.data if isinstance(message, WithBytes) else encode(message) + b"\n"
+        for message in messages
+    )
 
 
 class Recorder:
@@ -64,9 +93,12 @@ class LineCase(SynchronousTestCase):
         self.clock = Clock()
         self.owner, self.shell, self.transport = self.connection()
 
-    def connection(self, hard: int = 1 << 20) -> tuple[Recorder, LineShell, CountingTransport]:
+    def connection(
+        self, hard: int = 1 << 20, takes_bytes: bool = False, decode: Any = decode_client_message
+    ) -> tuple[Recorder, LineShell, CountingTransport]:
         owner = Recorder()
-        shell = LineShell(owner, decode_client_message, Turn(self.clock), hard)
+        shell = LineShell(owner, decode, Turn(self.clock), hard)
+        shell.takes_bytes = takes_bytes
         transport = CountingTransport()
         shell.makeConnection(transport)
         return owner, shell, transport
@@ -125,6 +157,136 @@ class LineCase(SynchronousTestCase):
         self.assertFalse(transport.aborted)
         lines = b"".join(pieces).split(b"\n")[:-1]
         self.assertEqual(len(owner.messages) + len(owner.errors), len(lines))
+
+    # --- raw bytes in
+
+    def test_the_bytes_of_a_chunk_arrive_with_its_line_wherever_they_are_cut(self) -> None:
+        self.patch(line, "CHUNK_SIZE", 40)
+        messages = [Ping(1), chunk(0, 40), chunk(1, 40), Fetch(8, ATTACHMENT, 0), chunk(2, 40), Ping(2)]
+        data = on_the_wire(*messages)
+        for one in range(len(data)):
+            for other in (one, one + 1, one + 41, len(data) - 1):
+                owner, shell, _ = self.connection(takes_bytes=True)
+                for piece in (data[:one], data[one:other], data[max(one, other) :]):
+                    shell.dataReceived(piece)
+                self.assertEqual(owner.messages, messages)
+                self.assertEqual((shell._buffer, bytes(shell._unfinished), bytes(shell._raw)), (b"", b"", b""))
+
+    def test_a_chunk_that_comes_byte_by_byte_is_not_copied_for_each(self) -> None:
+        self.shell.takes_bytes = True
+        data = on_the_wire(chunk(3))
+        for place in range(len(data) - 1):
+            self.shell.dataReceived(data[place : place + 1])
+        self.assertEqual((self.owner.messages, self.shell._buffer), ([], b""))
+        self.assertEqual((bytes(self.shell._raw), bytes(self.shell._unfinished)), (chunk(3).data[:-1], b""))
+        self.shell.dataReceived(data[-1:])
+        self.assertEqual(self.owner.messages, [chunk(3)])
+
+    @settings(max_examples=100, deadline=None)
+    @given(
+        st.lists(st.sampled_from(["chunk", "ping", "bad"]), max_size=6),
+        st.lists(st.integers(1, CHUNK_SIZE + 100), max_size=9),
+    )
+    def test_chunks_and_lines_in_any_order_arrive_in_it_in_any_pieces(self, kinds: list[str], sizes: list[int]) -> None:
+        owner, shell, transport = self.connection(takes_bytes=True)
+        known = {"chunk": chunk(1), "ping": Ping(1)}
+        data = b"".join(on_the_wire(known[kind]) if kind in known else b"{}\n" for kind in kinds)
+        for size in [*sizes, len(data)]:
+            shell.dataReceived(data[:size])
+            data = data[size:]
+        self.assertEqual(owner.messages, [known[kind] for kind in kinds if kind in known])
+        self.assertEqual(len(owner.errors), kinds.count("bad"))
+        self.assertFalse(transport.aborted)
+
+    def test_an_answer_carries_bytes_too(self) -> None:
+        answer = WithBytes(ChunkAnswer(3), bytes(CHUNK_SIZE))
+        owner, shell, _ = self.connection(takes_bytes=True, decode=decode_server_message)
+        shell.dataReceived(on_the_wire(answer, Pong(1)))
+        self.assertEqual(owner.messages, [answer, Pong(1)])
+
+    def test_who_does_not_take_bytes_hears_the_line_alone(self) -> None:
+        self.shell.dataReceived(on_the_wire(chunk().message, Ping(1)))
+        self.assertEqual(self.owner.messages, [chunk().message, Ping(1)])
+
+    def test_a_chunk_whose_connection_ends_in_the_middle_of_it_never_was(self) -> None:
+        for end in ("abort", "close", "connectionLost"):
+            owner, shell, _ = self.connection(takes_bytes=True)
+            data = on_the_wire(Ping(1), chunk(), Ping(2))
+            shell.dataReceived(data[:-100])
+            self.assertEqual(owner.messages, [Ping(1)])
+            getattr(shell, end)()
+            shell.dataReceived(data[-100:])
+            shell.connectionLost()
+            self.assertEqual((owner.messages, owner.errors), ([Ping(1)], []))
+            self.assertEqual((shell._buffer, bytes(shell._raw)), (b"", b""))
+
+    def test_an_owner_may_stop_reading_in_the_middle_of_a_chunk(self) -> None:
+        messages = [chunk(0), chunk(1), Ping(1)]
+        data = on_the_wire(*messages)
+        self.shell.takes_bytes = True
+        self.shell.dataReceived(data[:30_000])
+        self.shell.pauseProducing()
+        self.shell.dataReceived(data[30_000:])
+        self.assertEqual(self.owner.messages, [])
+        self.shell.resumeProducing()
+        self.assertEqual(self.owner.messages, messages)
+
+    def test_an_owner_that_fails_at_a_chunk_hears_nothing_that_follows(self) -> None:
+        self.owner.fails = True
+        self.shell.takes_bytes = True
+        self.shell.dataReceived(on_the_wire(chunk(), Ping(1)))
+        self.assertTrue(self.transport.aborted)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    # --- raw bytes out
+
+    def test_a_chunk_is_written_at_once_behind_what_was_sent_before(self) -> None:
+        self.shell.send(Pong(1))
+        self.shell.send(WithBytes(ChunkAnswer(2), chunk().data))
+        self.assertEqual(self.transport.writes, 1)
+        self.shell.send(Pong(3))
+        self.clock.advance(0)
+        self.assertEqual(self.transport.value(), on_the_wire(Pong(1), WithBytes(ChunkAnswer(2), chunk().data), Pong(3)))
+        self.assertEqual(self.transport.writes, 2)
+
+    def test_chunks_wait_in_their_place_while_the_other_side_does_not_read(self) -> None:
+        messages = [Pong(1), chunk(1), chunk(2), Pong(2), Pong(3), chunk(3), Pong(4)]
+        self.transport.producer.pauseProducing()
+        for message in messages:
+            self.shell.send(message)
+        self.clock.advance(1)
+        self.assertEqual(self.transport.writes, 0)
+        self.transport.producer.resumeProducing()
+        self.assertEqual(self.transport.value(), on_the_wire(*messages))
+        self.transport.clear()
+        self.shell.send(Pong(5))
+        self.clock.advance(0)
+        self.assertEqual(self.transport.value(), on_the_wire(Pong(5)))
+
+    def test_the_bytes_of_chunks_count_as_what_a_slow_reader_has_not_read(self) -> None:
+        _, shell, transport = self.connection(hard=3 * CHUNK_SIZE)
+        transport.producer.pauseProducing()
+        for _ in range(2):
+            shell.send(chunk())
+        self.assertFalse(transport.aborted)
+        shell.send(chunk())
+        self.assertTrue(transport.aborted)
+        transport.producer.resumeProducing()
+        self.assertEqual(transport.value(), b"")
+
+    def test_a_chunk_of_another_length_is_a_mistake_and_is_not_sent(self) -> None:
+        for length in (0, CHUNK_SIZE - 1, CHUNK_SIZE + 1):
+            self.assertRaises(ValueError, self.shell.send, WithBytes(ChunkAnswer(1), bytes(length)))
+        self.shell.send(Pong(1))
+        self.clock.advance(0)
+        self.assertEqual(self.transport.value(), on_the_wire(Pong(1)))
+
+    def test_closing_says_also_what_a_chunk_waits_with(self) -> None:
+        self.transport.producer.pauseProducing()
+        self.shell.send(chunk())
+        self.shell.close()
+        self.shell.send(chunk())
+        self.assertEqual(self.transport.value(), on_the_wire(chunk()))
 
     # --- out
 

@@ -114,6 +114,7 @@ class _PinnedShell(LineShell):
     def __init__(self, line: Line, turn: Turn) -> None:
         super().__init__(line, decode_server_message, turn)
         self.MAX_LENGTH = MAX_LINE
+        self.takes_bytes = True
         self._line = line
 
     def handshakeCompleted(self) -> None:

@@ -2,7 +2,8 @@
 
 It cuts lines with Twisted's LineReceiver, has them decoded, keeps to the limits of a line and of the outbound
 queue, and gathers what is sent in one turn of the reactor into one `transport.write` (a write per message costs
-twice as much, and far more under TLS), or one for every 64 KiB. It knows no session, no login and no command.
+twice as much, and far more under TLS), or one for every 64 KiB. The raw bytes of a chunk it puts together with the
+line before them, and takes apart from it (`WithBytes`). It knows no session, no login and no command.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from fastchat.errors import FrameTooLong, ProtocolError, SlowReader
-from fastchat.protocols.wire import MAX_LINE_BEFORE_LOGIN, encode
+from fastchat.protocols.wire import CHUNK_SIZE, MAX_LINE_BEFORE_LOGIN, Chunk, ChunkAnswer, WithBytes, encode
 
 WRITTEN_AT_ONCE = 64 * 1024
 """Bytes that gather in one turn before they are written within it: what the transport would take must not count as
@@ -26,6 +27,9 @@ what the other side does not read, and the transport must have its say before a 
 
 CLOSE_SECONDS = 5.0
 """For the other side to take what was said last; then the connection is aborted."""
+
+_CARRIERS = frozenset({Chunk, ChunkAnswer})
+"""What is followed by raw bytes."""
 
 
 class Owner(Protocol):
@@ -35,7 +39,7 @@ class Owner(Protocol):
         """The connection is up (under TLS: not yet shaken hands)."""
 
     def received(self, message: Any) -> None:
-        """One decoded message."""
+        """One decoded message; a `WithBytes` if bytes follow its line and the shell `takes_bytes`."""
 
     def bad_frame(self, error: ProtocolError) -> None:
         """A line that is not a message. After `FrameTooLong` nothing more is read."""
@@ -108,14 +112,22 @@ class LineShell(LineReceiver):
         self._decode = decode
         self._turn = turn
         self._hard = hard
+        self._written_first = b""
+        """What was sent before `_lines`, as it is written: it ends with raw bytes, which have no line's end."""
         self._lines: list[bytes] = []
         self._size = 0
+        """Bytes of both."""
         self._unfinished = bytearray()
         """The end of what has come, if it ends no line; what was before it is in LineReceiver's own buffer."""
+        self._carrier: Chunk | ChunkAnswer | None = None
+        self._raw = bytearray()
+        """What has come of the bytes that follow it."""
         self._open = False
         self._closing = False
         self._grace: IDelayedCall | None = None
         self.is_writable = True
+        self.takes_bytes = False
+        """Set by the owner once it wants the bytes that follow a chunk's line: until then they would be lines."""
         self.is_known = False
         """Set by the owner once the other side has proven who it is: until then it is heard in turn with all others."""
 
@@ -123,7 +135,11 @@ class LineShell(LineReceiver):
 
     def send(self, message: Any) -> None:
         """Put a message on its way; it is written by the end of this turn, in order. Nothing once closed."""
-        if self._open and not self._closing:
+        if not self._open or self._closing:
+            return
+        if type(message) is WithBytes:
+            self._send_bytes(message)
+        else:
             self.send_line(encode(message))
 
     def send_line(self, line: bytes) -> None:
@@ -135,7 +151,19 @@ class LineShell(LineReceiver):
         self._lines.append(line)
         self._size += len(line) + 1
         if self._size > min(self._hard, WRITTEN_AT_ONCE):
-            self.flush()
+            self._flush_too_much()
+
+    def _send_bytes(self, message: WithBytes) -> None:
+        if len(message.data) != CHUNK_SIZE:
+            raise ValueError(f"{CHUNK_SIZE} bytes follow a chunk's line, not {len(message.data)}")
+        lines = [*self._lines, encode(message.message), message.data]
+        self._written_first += b"\n".join(lines)
+        self._lines = []
+        self._size += len(lines[-2]) + 1 + CHUNK_SIZE
+        self._flush_too_much()
+
+    def _flush_too_much(self) -> None:
+        self.flush()
         if self._size > self._hard:
             self.log.info("aborted: {error}", error=SlowReader().message)
             self.abort()
@@ -146,12 +174,16 @@ class LineShell(LineReceiver):
             self._write()
 
     def _write(self) -> None:
-        if self._lines and self._open:
+        if self._size and self._open:
             self._lines.append(b"")
-            data = b"\n".join(self._lines)
-            self._lines = []
-            self._size = 0
+            data = self._written_first + b"\n".join(self._lines)
+            self._forget_unwritten()
             self.transport.write(data)
+
+    def _forget_unwritten(self) -> None:
+        self._written_first = b""
+        self._lines = []
+        self._size = 0
 
     def close(self, grace: float = CLOSE_SECONDS) -> None:
         """Write what was sent, then close; nothing more is heard or said. A peer that has not read it after `grace`
@@ -168,7 +200,7 @@ class LineShell(LineReceiver):
         """End the connection now, whatever is under way."""
         if self._open:
             self._closing = True
-            self._lines = []
+            self._forget_unwritten()
             self.transport.abortConnection()
 
     def set_writable(self, writable: bool) -> None:
@@ -185,8 +217,9 @@ class LineShell(LineReceiver):
         # LineReceiver takes one line of each piece while its transport is closing, and keeps the rest: a peer that goes
         # on writing would fill the memory, and each piece would copy all that came before it.
         if self._closing:
-            self._unfinished.clear()
-            self.clearLineBuffer()  # type: ignore[no-untyped-call]
+            self._forget_unheard()
+        elif self._carrier is not None:
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
         elif data and self.delimiter not in data and len(self._unfinished) + len(data) <= self.MAX_LENGTH:
             # LineReceiver copies and searches all that there is of a line again for each piece of it, and under TLS a
             # peer can make a piece of every byte.
@@ -211,6 +244,25 @@ class LineShell(LineReceiver):
         except ProtocolError as error:
             self._owner.bad_frame(error)
             return
+        if self.takes_bytes and type(message) in _CARRIERS:
+            self._carrier = message
+            self.setRawMode()  # type: ignore[no-untyped-call]
+        else:
+            self._deliver(message)
+
+    def rawDataReceived(self, data: bytes) -> None:
+        missing = CHUNK_SIZE - len(self._raw)
+        self._raw += data[:missing]
+        if len(data) < missing:
+            return
+        carrier, self._carrier = self._carrier, None
+        assert carrier is not None
+        message = WithBytes(carrier, bytes(self._raw))
+        self._raw = bytearray()
+        self.setLineMode(data[missing:])  # type: ignore[no-untyped-call]
+        self._deliver(message)
+
+    def _deliver(self, message: Any) -> None:
         try:
             self._owner.received(message)
         except Exception:
@@ -225,11 +277,17 @@ class LineShell(LineReceiver):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._open = False
-        self._lines = []
+        self._forget_unwritten()
+        self._forget_unheard()
         self._outbound.forget()
         if self._grace is not None and self._grace.active():
             self._grace.cancel()
         self._owner.lost(reason)
+
+    def _forget_unheard(self) -> None:
+        self._unfinished.clear()
+        self._raw.clear()
+        self.clearLineBuffer()  # type: ignore[no-untyped-call]
 
 
 class Pipe(Protocol):
@@ -238,6 +296,7 @@ class Pipe(Protocol):
     MAX_LENGTH: int
     is_writable: bool
     is_known: bool
+    takes_bytes: bool
 
     def send(self, message: Any) -> None: ...
 

@@ -31,7 +31,7 @@ from fastchat_client import content, group_content, ratchet
 from fastchat_client.password import ScramLogin, login_password, scram_verifier
 from fastchat_client.ratchet import SealPrivate
 from fastchat_client.unreadable import Reason
-from tests.support import attachment_examples, protocol_examples
+from tests.support import protocol_examples
 from tests.support.protocol_examples import DOCUMENT, Line
 
 TEXT = DOCUMENT.read_text(encoding="utf-8")
@@ -394,24 +394,6 @@ class ExampleValues(SynchronousTestCase):
         hashed = hashlib.sha256(b"FastChat-v1|group-id|" + values["create"].encode()).hexdigest()
         self.assertEqual(hashed[:32], values["group"])
         self.assertEqual(said("group-member", wire.GroupLogAnswer).statements, tuple(statements[:2]))
-
-    def test_the_file(self) -> None:
-        """A second implementation, from the document alone, has made these chunks."""
-        values, book = EXAMPLES.values["attachment"], attachment_examples
-        file = content.decode_content(values["content"].encode())
-        assert isinstance(file, content.File)
-        self.assertEqual((file.key.hex(), file.sha256.hex()), (values["key"], values["sha256"]))
-        chunks = book.encrypted_by_the_book(file.key, bytes(i % 251 for i in range(file.size)))
-        for i, chunk in enumerate(chunks):
-            self.assertEqual(book.nonce(i, len(chunks)).hex(), values[f"nonce-{i}"])
-            self.assertEqual(chunk[:32].hex(), values[f"chunk-{i}-first-32"])
-            self.assertEqual(chunk[-16:].hex(), values[f"chunk-{i}-tag"])
-        expected = [(wire.CHUNK_SIZE, hashlib.sha256(chunk).hexdigest()) for chunk in chunks]
-        for block in ("attachment-sender", "attachment-recipient"):
-            self.assertEqual([line.raw for line in EXAMPLES.wire[block] if line.raw is not None], expected)
-        self.assertEqual(said("attachment-sender", wire.Attached)[-1].missing, ())
-        self.assertEqual({one.chunks for one in said("attachment-sender", wire.Attach)}, {len(chunks)})
-        self.assertEqual({one.attachment for one in said("attachment-recipient", wire.Fetch)}, {file.attachment})
 
     def test_the_message(self) -> None:
         values, message = EXAMPLES.values["sending"], said("receiving", wire.Message)

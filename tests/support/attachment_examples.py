@@ -1,48 +1,22 @@
-"""The example of PROTOCOL.md about a file: how it is encrypted, written from the document alone, and what two clients
-and a service say about it."""
+"""The example of PROTOCOL.md about a file: what two clients and a service say about it, and what is in its chunks."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import Any
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from fastchat.protocols import wire
 from fastchat_client.content import File, encode_content
+from tests.support import by_the_book
 
 ATTACHMENT = "000102030405060708090a0b0c0d0e0f"
 KEY = bytes(range(32))
 FILE = bytes(i % 251 for i in range(70_000))
 
 
-def chunk_count(size: int) -> int:
-    return max(1, (size + 65_519) // 65_520)
-
-
-def nonce(index: int, chunks: int) -> bytes:
-    return index.to_bytes(11, "big") + (b"\x01" if index == chunks - 1 else b"\x00")
-
-
-def encrypted_by_the_book(key: bytes, file: bytes) -> list[bytes]:
-    """The chunks of a file."""
-    chunks = chunk_count(len(file))
-    pieces = [file[65_520 * i : 65_520 * (i + 1)].ljust(65_520, b"\x00") for i in range(chunks)]
-    return [AESGCM(key).encrypt(nonce(i, chunks), piece, None) for i, piece in enumerate(pieces)]
-
-
-def decrypted_by_the_book(key: bytes, size: int, sha256: bytes, chunks: list[bytes]) -> bytes:
-    """The file; raises `cryptography.exceptions.InvalidTag` for a chunk that does not belong where it stands."""
-    assert len(chunks) == chunk_count(size)
-    pieces = [AESGCM(key).decrypt(nonce(i, len(chunks)), chunk, None) for i, chunk in enumerate(chunks)]
-    file = b"".join(pieces)[:size]
-    assert hashlib.sha256(file).digest() == sha256
-    return file
-
-
 def converse(online: Any, member: Any) -> dict[str, str]:
     """`online`: the sender's connection, `member`: the recipient's. What is said stays there; answers with the file."""
-    chunks = encrypted_by_the_book(KEY, FILE)
+    chunks = by_the_book.encrypted(KEY, FILE)
     i = online.next_id()
     online.heard(wire.Attach(i, ATTACHMENT, 2), wire.Attached(i, ((0, 2),)))
     i, j = online.next_id(), online.next_id()
@@ -67,7 +41,7 @@ def converse(online: Any, member: Any) -> dict[str, str]:
     content = File(ATTACHMENT, KEY, len(FILE), hashlib.sha256(FILE).digest(), "numbers.bin", text="as I promised")
     found = {"content": encode_content(content).decode(), "key": KEY.hex(), "sha256": content.sha256.hex()}
     for index, chunk in enumerate(chunks):
-        found[f"nonce-{index}"] = nonce(index, len(chunks)).hex()
+        found[f"nonce-{index}"] = by_the_book.nonce(index, len(chunks)).hex()
         found[f"chunk-{index}-first-32"] = chunk[:32].hex()
         found[f"chunk-{index}-tag"] = chunk[-16:].hex()
     return found

@@ -43,6 +43,7 @@ from fastchat.protocols.wire import (
     Pong,
     ServerMessage,
     ServiceAddress,
+    WithBytes,
     decode_client_message,
     encode,
 )
@@ -102,6 +103,11 @@ class Core:
     def take_messages(self) -> list[ClientMessage]:
         said, self.to_say = self.to_say, []
         return said
+
+    transferring = False
+
+    def next_chunk(self) -> ClientMessage | WithBytes | None:
+        return None
 
     def take_events(self) -> list[Event]:
         told, self.to_tell = self.to_tell, []

@@ -32,6 +32,7 @@ from fastchat.protocols.wire import (
     GoAway,
     ServerMessage,
     ServiceAddress,
+    WithBytes,
     exception_from,
 )
 from fastchat_client.dial import Line, dial
@@ -61,7 +62,10 @@ class Heart(Protocol):
 
     def opened(self, binding: ChannelBinding, lease: str) -> None: ...
 
-    def receive(self, message: ServerMessage) -> None: ...
+    @property
+    def transferring(self) -> bool: ...
+
+    def receive(self, message: ServerMessage | WithBytes) -> None: ...
 
     def closed(self) -> None: ...
 
@@ -70,6 +74,8 @@ class Heart(Protocol):
     def leave(self) -> None: ...
 
     def take_messages(self) -> list[ClientMessage]: ...
+
+    def next_chunk(self) -> ClientMessage | WithBytes | None: ...
 
     def take_events(self) -> list[Event]: ...
 
@@ -235,9 +241,9 @@ class Connection:
 
     async def _ask_balancer(self) -> Assigned:
         line = await self._dial(self._reactor, self._network.host, self._network.port, self._network.pin)
-        answer: Deferred[ServerMessage] = Deferred()
+        answer: Deferred[ServerMessage | WithBytes] = Deferred()
 
-        def received(message: ServerMessage) -> None:
+        def received(message: ServerMessage | WithBytes) -> None:
             if not answer.called:
                 answer.callback(message)
 
@@ -278,7 +284,7 @@ class Connection:
     # --- a session -------------------------------------------------------------------------------------------------
 
     async def _session(self, line: Line, service: ServiceAddress, lease: str) -> FastChatError:
-        def received(message: ServerMessage) -> None:
+        def received(message: ServerMessage | WithBytes) -> None:
             if isinstance(message, GoAway):
                 self._avoid[service] = self._reactor.seconds() + AVOID_SECONDS
             self._core.receive(message)
@@ -315,9 +321,10 @@ class Connection:
 
     def _writable(self, writable: bool) -> None:
         """A service that does not read is not read from either: so nothing piles up here, neither its messages nor
-        our answers. If it stays so, the core hears no pong and gives it up."""
+        our answers. If it stays so, the core hears no pong and gives it up. But while a file is on its way it is that
+        which fills the line, and each side would wait for the other to read."""
         if self._line is not None:
-            self._line.read_on(writable)
+            self._line.read_on(writable or self._core.transferring)
         if writable:
             self._pump_soon()
 
@@ -349,7 +356,12 @@ class Connection:
         messages = self._core.take_messages()
         for message in messages:
             line.send(message)
-        return bool(messages)
+        # Only when nothing else is to be said, and one at a time: so what is said next waits for no more of a file than
+        # the line has taken already.
+        chunk = self._core.next_chunk() if line.is_writable else None
+        if chunk is not None:
+            line.send(chunk)
+        return bool(messages) or chunk is not None
 
     def _tell(self) -> bool:
         shown, self._shown = self._shown, []

@@ -23,6 +23,7 @@ from fastchat.errors import FastChatError, Internal, ProtocolError, Unreachable
 from fastchat.identity.login import ChannelBinding
 from fastchat.protocols.wire import (
     Accepted,
+    ChunkStored,
     ClientMessage,
     Error,
     GoAway,
@@ -36,11 +37,12 @@ from fastchat.protocols.wire import (
     Revoked,
     ServerMessage,
     Whispered,
+    WithBytes,
     exception_from,
 )
 from fastchat_client import expiring
 from fastchat_client.entrance import Enrolment, Entrance
-from fastchat_client.events import Connected, Event, LogAlarm, MailboxProgress, MessageState, Notice, State
+from fastchat_client.events import Connected, Event, LogAlarm, MailboxProgress, Notice
 from fastchat_client.following import Follower
 from fastchat_client.grouping import GroupSide
 from fastchat_client.parts import AskedToLeave, Live, Parts
@@ -48,6 +50,7 @@ from fastchat_client.person import PersonSide
 from fastchat_client.receiving import Receiver
 from fastchat_client.revoking import Revoker
 from fastchat_client.sending import Sender
+from fastchat_client.transfers import Transfers
 from fastchat_client.understanding import Understanding
 from fastchat_client.upkeep import Upkeep
 from fastchat_client.vault import Vault
@@ -98,6 +101,7 @@ class Core(PersonSide):
         self._upkeep = Upkeep(self._parts, self._receiver, self._follower)
         self._revoker = Revoker(self._parts)
         self._whispers = Whispers(self._parts, understanding, self._groups.receiver.whispered)
+        self._transfers = Transfers(self._parts)
 
     # --- the connection's side ---------------------------------------------------------------------------------------
 
@@ -129,12 +133,15 @@ class Core(PersonSide):
             parts.live = Live(entrance, opened_at=now, heard_at=now)
             entrance.begin(lease)
 
-    def receive(self, message: ServerMessage) -> None:
+    def receive(self, message: ServerMessage | WithBytes) -> None:
         """Any message, in any order, from a server that may be malicious."""
         live = self._parts.live
         if live is None or self._parts.wants_close is not None:
             return
         live.heard_at = self._clock()
+        if live.limits is not None and isinstance(message, ChunkStored | WithBytes):
+            self._chunk_answered(live, message)
+            return
         with self._turn():
             if isinstance(message, GoAway):
                 self._asked_to_leave(live, message)
@@ -156,6 +163,7 @@ class Core(PersonSide):
             self._parts.close(self._parts.live.leaving)  # the service has not waited for us to be done
         self._parts.live = None
         self._parts.outbox.disconnected()
+        self._transfers.disconnected()
         self._messages.clear()
 
     def tick(self) -> None:
@@ -174,6 +182,7 @@ class Core(PersonSide):
                 self._revoker.pump(live)
                 self._groups.by_the_second(live)
                 self._whispers.by_the_second(live)
+                self._transfers.by_the_second(live)
                 self._pump()
             self._leave_when_done(live)
         self._expire()
@@ -183,6 +192,16 @@ class Core(PersonSide):
         self._commit()
         messages, self._messages = self._messages, []
         return messages
+
+    def next_chunk(self) -> ClientMessage | WithBytes | None:
+        """What goes next of the files that are on their way, once `take_messages` has nothing more and as long as the
+        line takes it; None if nothing may go before something is heard, or a second has passed."""
+        return self._transfers.next_chunk()
+
+    @property
+    def transferring(self) -> bool:
+        """Whether chunks are on their way, either way."""
+        return self._transfers.in_flight > 0
 
     def take_events(self) -> list[Event]:
         """What has happened, in order, and is committed."""
@@ -216,6 +235,9 @@ class Core(PersonSide):
         self._follower.begin(live, ready)
         self._groups.begin(live)
         self._upkeep.by_the_minute(live)
+        if welcome.limits.largest_attachment != self.vault.number("largest_attachment"):
+            self.vault.put("largest_attachment", welcome.limits.largest_attachment)
+        self._transfers.begin(live)
 
     def _heard(self, live: Live, message: ServerMessage) -> None:
         match message:
@@ -237,13 +259,21 @@ class Core(PersonSide):
                 self._revoker.answered(live, message.re)
             case Pong():
                 pass  # that it was heard is all
-            case _ if self._groups.heard(live, message):
+            case _ if self._groups.heard(live, message) or self._transfers.heard(live, message):
                 pass
             case _:
                 self._parts.close(ProtocolError("the network says what only belongs before the login"))
         self._revoker.pump(live)
         if self._parts.prekeeper.is_low:
             self._upkeep.publish(live)
+
+    def _chunk_answered(self, live: Live, message: ChunkStored | WithBytes) -> None:
+        """There are many of these, and few of them change anything in the vault."""
+        if self._transfers.chunk_answered(live, message):
+            with self._turn():
+                self._transfers.settle(live)
+                self._pump()
+        self._leave_when_done(live)
 
     def _asked_to_leave(self, live: Live, message: GoAway) -> None:
         if live.leaving is None:
@@ -254,7 +284,8 @@ class Core(PersonSide):
         """Once everything that was said has its answer; what was received is acknowledged before the connection is
         closed."""
         if live.leaving is not None:
-            is_done = not (self._parts.outbox.on_their_way or live.fetching.is_asking or live.acts)
+            under_way = self._parts.outbox.on_their_way or live.fetching.is_asking or live.acts
+            is_done = not (under_way or self._transfers.in_flight)
             if is_done or live.limits is None or self._clock() >= live.leave_by:
                 self._parts.close(live.leaving)
 
@@ -273,7 +304,7 @@ class Core(PersonSide):
             live.publish_request = 0
             if problem.retry_after is None:
                 self._parts.tell(Notice(problem.code, f"the network refuses this device's keys: {problem.message}"))
-        elif not (self._revoker.refused(live, request, problem) or self._groups.refused(live, request, problem)):
+        elif not any(part.refused(live, request, problem) for part in (self._revoker, self._groups, self._transfers)):
             self._sender.refused(request, error)
 
     def _pump(self) -> None:
@@ -281,10 +312,6 @@ class Core(PersonSide):
         if live is not None:
             self._groups.pump(live)
         self._sender.pump()
-
-    def _pick_up(self) -> None:
-        for n, user in self._parts.outbox.pick_up():
-            self._parts.tell(MessageState(f"{self._parts.me.device}.{n}", user, State.WAITING))
 
     # --- the transaction ---------------------------------------------------------------------------------------------
 
@@ -302,8 +329,17 @@ class Core(PersonSide):
 
     def _commit(self) -> None:
         self._taken = 0
-        if not self.vault.in_transaction:
-            return
+        parts = self._parts
+        if self.vault.in_transaction:
+            self._commit_transaction()
+        self._messages += parts.said
+        self._events += parts.told
+        parts.said, parts.told = [], []
+        afterwards, parts.afterwards = parts.afterwards, []
+        for act in afterwards:
+            act()
+
+    def _commit_transaction(self) -> None:
         parts = self._parts
         live = parts.live
         if live is not None and live.limits is not None and live.last_k > live.acknowledged:
@@ -319,9 +355,6 @@ class Core(PersonSide):
         except BaseException:
             self._undo()
             raise
-        self._messages += parts.said
-        self._events += parts.told
-        parts.said, parts.told = [], []
 
     def _undo(self) -> None:
         self.vault.rollback()

@@ -24,7 +24,7 @@ from fastchat.errors import CertificateMismatch, FastChatError, ProtocolError, U
 from fastchat.identity.invite import host_and_port
 from fastchat.identity.login import EXPORTER_LABEL, EXPORTER_SIZE, ChannelBinding
 from fastchat.protocols.line import LineShell, Turn
-from fastchat.protocols.wire import MAX_LINE, ServerMessage, decode_server_message
+from fastchat.protocols.wire import MAX_LINE, ServerMessage, WithBytes, decode_server_message
 
 DIAL_SECONDS = 10.0
 """For the name, the TCP connection and the handshake together."""
@@ -40,7 +40,7 @@ class Line:
     def __init__(self, where: str, pin: bytes, reactor: Any) -> None:
         self.where = where
         self.binding = ChannelBinding(b"", b"")
-        self.received: Callable[[ServerMessage], None] = lambda message: None
+        self.received: Callable[[ServerMessage | WithBytes], None] = lambda message: None
         self.writable: Callable[[bool], None] = lambda writable: None
         self.secured: Deferred[Line] = Deferred()
         self.ended: Deferred[FastChatError] = Deferred()

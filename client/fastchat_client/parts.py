@@ -14,7 +14,7 @@ from fastchat.errors import FastChatError
 from fastchat.identity.links import DeviceIdentity
 from fastchat.protocols.wire import AccountKeys, ClientMessage, SessionLimits, Signed
 from fastchat_client.entrance import Entrance
-from fastchat_client.events import Event, GroupAlarm, LogAlarm
+from fastchat_client.events import Event, GroupAlarm, LogAlarm, MessageState, State
 from fastchat_client.fetching import Fetching
 from fastchat_client.group_bodies import GroupBodies
 from fastchat_client.group_keys import GroupKeys
@@ -136,7 +136,7 @@ class Parts:
         self.vault = vault
         self.clock = clock
         self._now = now
-        self._next_id = next_id
+        self.next_id = next_id
         self.prekeeper = Prekeeper(vault)
         self.accounts = Accounts(vault)
         self.sessions = Sessions(vault, self.prekeeper)
@@ -163,6 +163,8 @@ class Parts:
         """There may be messages whose senders do not know yet that they are here, or read."""
         self.said: list[ClientMessage] = []
         self.told: list[Event] = []
+        self.afterwards: list[Callable[[], None]] = []
+        """What is to be done once the open transaction is committed; if it never is, neither is this."""
 
     @property
     def me(self) -> DeviceIdentity:
@@ -180,12 +182,17 @@ class Parts:
 
     def say(self, message: Callable[[int], ClientMessage]) -> int:
         """Stage a request; its number."""
-        request = self._next_id()
+        request = self.next_id()
         self.said.append(message(request))
         return request
 
     def tell(self, event: Event) -> None:
         self.told.append(event)
+
+    def pick_up(self) -> None:
+        """Queue what was composed."""
+        for n, user in self.outbox.pick_up():
+            self.tell(MessageState(f"{self.me.device}.{n}", user, State.WAITING))
 
     def close(self, why: FastChatError) -> None:
         """This connection is of no use; the first reason counts."""

@@ -46,10 +46,6 @@ class PersonSide(ABC):
     def _pump(self) -> None:
         """Send what may go now."""
 
-    @abstractmethod
-    def _pick_up(self) -> None:
-        """Queue what was composed."""
-
     def send_text(self, to: str, text: str, reply: str = "") -> str:
         """Commit `text` to the outbox; the message's id. Works offline. Raises `NameNotAllowed`, or `RequestError` if
         it is too long or no text."""
@@ -62,7 +58,7 @@ class PersonSide(ABC):
         self._commit()
         name = composed(self.vault, self._parts.now())
         with self._turn():
-            self._pick_up()
+            self._parts.pick_up()
             self._pump()
         self._commit()
         return name
@@ -90,7 +86,7 @@ class PersonSide(ABC):
         """Pick up what another process of this profile has composed since."""
         if not self.vault.in_transaction and self.vault.changed_elsewhere():
             with self._turn():
-                self._pick_up()
+                self._parts.pick_up()
                 self._pump()
             self._parts.untold = True
 

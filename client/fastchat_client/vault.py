@@ -24,7 +24,7 @@ from sqlcipher3 import dbapi2 as sqlcipher  # type: ignore[import-untyped]
 
 from fastchat.errors import ConfigError, LoginFailed
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """How many files of `schema/` make a vault; one that has fewer gets the others at its next opening."""
 KEY_SIZE = 32
 _BUSY_SECONDS = 10.0

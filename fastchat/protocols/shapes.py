@@ -79,7 +79,7 @@ class ServiceAddress(msgspec.Struct, frozen=True):
     port: Annotated[int, Meta(ge=1, le=65535)]
 
 
-class SessionLimits(msgspec.Struct, frozen=True):
+class SessionLimits(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a client must keep to on this connection."""
 
     max_line: int
@@ -93,6 +93,10 @@ class SessionLimits(msgspec.Struct, frozen=True):
     ping_every: float
     dead_after: float
     """Seconds; a side that hears nothing for `dead_after` gives the connection up."""
+    chunks: int = 0
+    """`chunk`s and `fetch`es that may be unanswered at once; 0: this network takes no attachments."""
+    largest_attachment: int = 0
+    """Bytes of a file."""
 
 
 class Recipient(msgspec.Struct, frozen=True, gc=False):

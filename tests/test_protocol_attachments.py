@@ -4,6 +4,7 @@ client's own read what the other one writes, and refuse the same; the examples a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
@@ -49,6 +50,14 @@ def decrypted(content: bytes, chunks: list[bytes]) -> bytes:
     return b"".join(cipher.decrypt(file.key, i, count, file.size, chunk) for i, chunk in enumerate(chunks))
 
 
+def opens(read: Callable[[bytes, list[bytes]], bytes], content: bytes, chunks: list[bytes]) -> bool:
+    try:
+        read(content, chunks)
+    except (AttachmentDamaged, InvalidTag, by_the_book.Refused):
+        return False
+    return True
+
+
 class Cipher(SynchronousTestCase):
     def test_each_reads_what_the_other_writes(self) -> None:
         for size in SIZES:
@@ -71,15 +80,15 @@ class Cipher(SynchronousTestCase):
             [one, two[:-1], three],
             [one, two[:-1] + bytes([two[-1] ^ 1]), three],
         ):
-            self.assertRaises(AttachmentDamaged, decrypted, told(file), wrong)
-            self.assertRaises(InvalidTag, by_the_book.decrypted, told(file), wrong)
+            self.assertFalse(opens(decrypted, told(file), wrong))
+            self.assertFalse(opens(by_the_book.decrypted, told(file), wrong))
 
     def test_both_refuse_an_end_that_is_none(self) -> None:
         """The last chunk of a shorter file is none in the middle of a longer one, and the other way round."""
         shorter, longer = file_of(PIECE), file_of(2 * PIECE)
         for file, chunks in ((longer, encrypted(shorter)), (shorter, encrypted(longer)[:1])):
-            self.assertRaises(AttachmentDamaged, decrypted, told(file), chunks)
-            self.assertRaises((InvalidTag, by_the_book.Refused), by_the_book.decrypted, told(file), chunks)
+            self.assertFalse(opens(decrypted, told(file), chunks))
+            self.assertFalse(opens(by_the_book.decrypted, told(file), chunks))
 
 
 class Example(SynchronousTestCase):

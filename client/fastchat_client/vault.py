@@ -23,6 +23,7 @@ import msgspec
 from sqlcipher3 import dbapi2 as sqlcipher  # type: ignore[import-untyped]
 
 from fastchat.errors import ConfigError, LoginFailed
+from fastchat_client.events import FileShown
 
 SCHEMA_VERSION = 4
 """How many files of `schema/` make a vault; one that has fewer gets the others at its next opening."""
@@ -67,6 +68,8 @@ class HistoryItem(msgspec.Struct, frozen=True, omit_defaults=True, rename={"send
     """Unreadable until a key comes, which is being asked for."""
     expires: int = 0
     """Seconds after its reading that it stays; 0: for ever."""
+    file: FileShown | None = None
+    """What it brings, if it brings a file; `text` is what was written with it."""
 
 
 class Conversation(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -238,6 +238,8 @@ class ErrorsAndLimits(SynchronousTestCase):
                 "groups in an answer": groups.GROUPS_IN_ANSWER,
                 "bytes of statements in an answer": groups.PAGE_BYTES,
                 "statements in an answer": groups.PAGE_STATEMENTS,
+                "a chunk": wire.CHUNK_SIZE,
+                "ranges in an answer": wire.MOST_RANGES,
                 "devices named": group_messages.MOST_NAMED,
             },
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fastchat_client import files
 from fastchat_client.composing import quoting, strike
 from fastchat_client.content import Delete, Ref, encode_content
 from fastchat_client.vault import Vault
@@ -101,6 +102,7 @@ def wipe(vault: Vault, of: Ref) -> None:
         strike(vault, n, instead)
     for table in ("edits", "reactions", "deletes", "group_bodies"):
         vault.execute(f"DELETE FROM {table} WHERE device = ? AND n = ?", (of.device, of.n))  # noqa: S608
+    files.wipe(vault, of)
 
 
 def delete_later(vault: Vault, of: Ref, word: Word) -> None:

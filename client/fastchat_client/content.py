@@ -194,6 +194,10 @@ class GroupHistory(msgspec.Struct, tag_field="t", tag="group_history", frozen=Tr
     messages: Annotated[tuple[EarlierMessage, ...], Meta(max_length=1000)]
 
 
+Written = Text | File
+"""What people write: a message in the history of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unknown:
     """A kind of content that came after this client: to be shown as something that a newer client can read."""

@@ -10,7 +10,7 @@ from fastchat.errors import DeviceRevoked, GroupInvalid, SignatureInvalid
 from fastchat.identity import groups as chains
 from fastchat.identity.links import DeviceIdentity
 from fastchat_client import history, settings
-from fastchat_client.content import GroupKey, GroupTitle, Text, Unknown, decode_content
+from fastchat_client.content import GroupKey, GroupTitle, Unknown, Written, decode_content
 from fastchat_client.events import MessageUnreadable, MessageWaiting, Notice, iso
 from fastchat_client.group_bodies import Kept, Waits
 from fastchat_client.group_content import GroupPlain, read_group_plain
@@ -111,7 +111,7 @@ class GroupReceiver:
             self._cannot_be_read(sender, kept, Unreadable(Reason.NEWER_CLIENT))
             return Waits.NOTHING
         self._keep_for_newcomers(kept, plain)
-        if sender.device in parts.accounts.revoked and isinstance(content, Text) and not kept.earlier:
+        if sender.device in parts.accounts.revoked and isinstance(content, Written) and not kept.earlier:
             parts.tell(Notice(DeviceRevoked.code, late(sender.user, sender.device)))
         if isinstance(content, GroupTitle):
             history.drop_placeholder(parts.vault, sender.device, kept.n)

@@ -27,8 +27,8 @@ from fastchat_client.content import (
     Ref,
     Resent,
     Retry,
-    Text,
     Unknown,
+    Written,
     decode_content,
     encode_content,
     read_plain,
@@ -170,12 +170,12 @@ class Receiver:
                 is_worth_asking = problem.reason is not Reason.NEWER_CLIENT and not is_revoked
                 self._unreadable(user, device, n, at, problem, is_worth_asking=is_worth_asking)
             return
-        if is_revoked and isinstance(content, Text):
+        if is_revoked and isinstance(content, Written):
             parts.tell(Notice(DeviceRevoked.code, late(user, device)))
         self._compare_logs(device, plain)
         if not is_first:
             parts.inbox.came_again(device, n)
-            if not isinstance(content, Text):
+            if not isinstance(content, Written):
                 history.drop_placeholder(parts.vault, device, n)
         if isinstance(content, Unknown):
             self._unreadable(user, device, n, at, Unreadable(Reason.NEWER_CLIENT), is_worth_asking=False)
@@ -295,7 +295,7 @@ class Receiver:
             return
         parts.inbox.came_again(sender.device, resent.n)
         if isinstance(content, Again):
-            if not isinstance(content, Text):
+            if not isinstance(content, Written):
                 history.drop_placeholder(parts.vault, sender.device, resent.n)
             own = sender.user == parts.me.user
             conversation = conversation_of(resent.group) if resent.group else plain.conversation if own else sender.user

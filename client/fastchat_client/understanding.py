@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 from fastchat.errors import NotAllowed, ProtocolError
 from fastchat.identity.links import DeviceIdentity
-from fastchat_client import amending, history, marking, settings
+from fastchat_client import amending, files, history, marking, settings
 from fastchat_client.amending import Word
 from fastchat_client.content import (
     Content,
     Delete,
     Delivered,
     Edit,
+    File,
     Presence,
     Reaction,
     Read,
@@ -26,6 +27,7 @@ from fastchat_client.content import (
     Text,
     Timer,
     Typing,
+    Written,
 )
 from fastchat_client.events import (
     Deleted,
@@ -79,7 +81,8 @@ class Said:
 
 
 class Understanding:
-    """Writes need a transaction around them. `whispered` gets what is only worth hearing now."""
+    """Writes need a transaction around them. `whispered` gets what is only worth hearing now, `brought` the files that
+    stand in the history by then."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -87,6 +90,7 @@ class Understanding:
         self._refused_of: set[str] = set()
         """Devices of which the person knows that they have said what is not for them to say."""
         self.whispered: Callable[[Said, Typing | Presence], None] = lambda said, content: None
+        self.brought: Callable[[Said, File], None] = lambda said, file: None
 
     def take(self, said: Said, content: Content) -> None:
         """Note what was said, and tell of it. What is between devices only (keys, retries) is not for here."""
@@ -95,7 +99,7 @@ class Understanding:
                 said.sender, "has whispered a message, or sent what is only to be whispered", ProtocolError.code
             )
             return
-        if not isinstance(content, Text):
+        if not isinstance(content, Written):
             history.drop_placeholder(self._vault, said.sender.device, said.n)
         if isinstance(content, Delivered | Read):
             self._marked(said.sender, content.ids, State.READ if isinstance(content, Read) else State.DELIVERED)
@@ -106,7 +110,7 @@ class Understanding:
 
     def _hear(self, said: Said, content: Content) -> None:
         match content:
-            case Text():
+            case Text() | File():
                 self._text(said, content)
             case Reaction():
                 self._reaction(said, content)
@@ -119,9 +123,9 @@ class Understanding:
             case Typing() | Presence():
                 self.whispered(said, content)
 
-    # --- texts -------------------------------------------------------------------------------------------------------
+    # --- texts and files ---------------------------------------------------------------------------------------------
 
-    def _text(self, said: Said, content: Text) -> None:
+    def _text(self, said: Said, content: Written) -> None:
         vault, device, ref = self._vault, said.sender.device, Ref(said.sender.device, said.n)
         user = said.sender.user
         deleted_at, strangers = amending.settle_delete(vault, ref, user, said.conversation)
@@ -162,8 +166,12 @@ class Understanding:
         self._parts.untold = True
         self._parts.tell(self._received(said, content))
         self._settle(said, ref)
+        if isinstance(content, File):
+            self.brought(said, content)
 
-    def _received(self, said: Said, content: Text) -> MessageReceived:
+    def _received(self, said: Said, content: Written) -> MessageReceived:
+        device, n = said.sender.device, said.n
+        brings = files.add(self._vault, device, n, content) if isinstance(content, File) else None
         mentions = self._mentions(said.conversation, content.text)
         return MessageReceived(
             sender=said.sender.user,
@@ -178,6 +186,7 @@ class Understanding:
             muted=settings.is_muted(self._vault, said.conversation),
             expires=content.expires,
             earlier=said.earlier,
+            file=brings,
         )
 
     def _mentions(self, conversation: str, text: str) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ _CACHE_KIB = 2_000
 _STAYS = "(expires_at IS NULL OR expires_at > ? OR state = 'waiting')"
 """Of a message: its time has not passed. What has not been sent yet stays until it has."""
 _SCHEMA = files("fastchat_client").joinpath("schema")
+_decode_file = msgspec.json.Decoder(FileShown).decode
 
 
 class Whoami(msgspec.Struct, frozen=True):
@@ -216,7 +217,7 @@ class Vault:
             last = 0 if row is None else row[0]
         rows = self.execute(
             "SELECT device, n, conversation, sender, text, at, own, state, reason, unreadable, read,"  # noqa: S608
-            " reply_device, reply_n, edited_at, deleted, expires FROM messages"
+            " reply_device, reply_n, edited_at, deleted, expires, shown FROM messages LEFT JOIN files USING (device, n)"
             f" WHERE conversation = ? AND seq < ? AND {_STAYS} ORDER BY seq DESC LIMIT ?",
             (conversation, last, self.now(), limit),
         ).fetchall()
@@ -237,6 +238,7 @@ class Vault:
                 deleted=bool(r[14]),
                 waiting=r[9] == 2,
                 expires=r[15],
+                file=None if r[16] is None else _decode_file(r[16]),
             )
             for r in reversed(rows)
         ]

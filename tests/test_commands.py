@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.errors import FastChatError, NameNotAllowed, RequestError, UnknownGroup
-from fastchat_client import commands
-from fastchat_client.commands import CommandError, completions, help_lines, run_line
+from fastchat_client import commands, sizes
+from fastchat_client.commands import CommandError, help_lines, run_line
+from fastchat_client.completing import completions, path_begun, word_begun
 from fastchat_client.durations import in_words, seconds_of, written
 from fastchat_client.group_acting import (
     Act,
@@ -22,12 +23,41 @@ from fastchat_client.group_acting import (
 )
 
 
+class FileRecorder:
+    """The part of it that has to do with files."""
+
+    def __init__(self, done: list[tuple[object, ...]]) -> None:
+        self.done = done
+
+    def send(self, conversation: str, path: str, text: str, *, original: bool) -> None:
+        self.done.append(("original" if original else "send file", conversation, path, text))
+
+    def fetch(self, message: str, directory: str) -> None:
+        self.done.append(("fetch", message, directory))
+
+    def show(self, message: str) -> None:
+        self.done.append(("show", message))
+
+    def show_transfers(self) -> None:
+        self.done.append(("transfers",))
+
+    def cancel(self, transfer: str) -> None:
+        self.done.append(("cancel", transfer))
+
+    def set_auto_download(self, size: int) -> None:
+        self.done.append(("auto", size))
+
+
 class Recorder:
     """A face that writes down what it was asked for."""
 
     def __init__(self, conversation: str | None = None) -> None:
         self.conversation = conversation
         self.done: list[tuple[object, ...]] = []
+
+    @property
+    def files(self) -> FileRecorder:
+        return FileRecorder(self.done)
 
     def open(self, who: str) -> None:
         self.done.append(("open", who))
@@ -168,7 +198,7 @@ class RunLineTests(SynchronousTestCase):
     @settings(deadline=None)
     @given(st.text())
     def test_any_line_does_something_or_is_refused(self, line: str) -> None:
-        words = ("/", "/msg ", "/history ", "/group ", "/group invite ", "/timer ", "/react ")
+        words = ("/", "/msg ", "/history ", "/group ", "/group invite ", "/timer ", "/react ", "/send ", "/fetch ")
         for typed in (line, *(word + line for word in words)):
             try:
                 asked(typed, "bob")
@@ -206,6 +236,56 @@ class MessageCommandTests(SynchronousTestCase):
         for line in ("/timer", "/timer 5", "/timer 5x", "/timer 400d", "/block #team", "/presence maybe"):
             self.assertRaises(RequestError, asked, line, "bob")
         self.assertIn("/msg WHO", str(self.assertRaises(CommandError, asked, "/mute")))
+
+
+class FileCommandTests(SynchronousTestCase):
+    def test_a_path_is_typed_as_shells_have_it(self) -> None:
+        for line, path, text in (
+            ("/send beach.jpg", "beach.jpg", ""),
+            ("/send ~/beach.jpg  see this ", "~/beach.jpg", "see this"),
+            ('/send "my beach.jpg" see "this"', "my beach.jpg", 'see "this"'),
+            ("/send 'it \\ is.jpg'", "it \\ is.jpg", ""),
+            (r"/send my\ beach.jpg", "my beach.jpg", ""),
+            ("/send my' 'beach.jpg look", "my beach.jpg", "look"),
+            ('/send "not closed', "not closed", ""),
+            ("/file a b", "a", "b"),
+        ):
+            self.assertEqual(asked(line, "bob"), [("send file", "bob", path, text)], line)
+        self.assertEqual(asked("/original a.jpg", "bob"), [("original", "bob", "a.jpg", "")])
+        self.assertIn("/msg WHO", str(self.assertRaises(CommandError, asked, "/send a.jpg")))
+        self.assertIn("PATH is missing", str(self.assertRaises(CommandError, asked, "/send", "bob")))
+
+    def test_a_file_is_fetched_by_number_or_the_newest_one_to_here_or_there(self) -> None:
+        for line, expected in (
+            ("/fetch", ("fetch", "", "")),
+            ("/fetch latest", ("fetch", "", "")),
+            ("/fetch last ~/here", ("fetch", "", "~/here")),
+            ("/fetch 3", ("fetch", "theirs:3", "")),
+            ("/fetch 1a2b3c.12 'my things'", ("fetch", "theirs:1a2b3c.12", "my things")),
+            ("/fetch ~/here", ("fetch", "", "~/here")),
+            ("/show 3", ("show", "theirs:3")),
+            ("/transfers", ("transfers",)),
+            ("/cancel 1a2b", ("cancel", "1a2b")),
+            ("/autofetch 5MB", ("auto", 5_000_000)),
+            ("/autofetch off", ("auto", 0)),
+        ):
+            self.assertEqual(asked(line, "bob"), [expected], line)
+        for line in ("/fetch 3 a b", "/show", "/cancel", "/autofetch much"):
+            self.assertRaises(RequestError, asked, line, "bob")
+
+    def test_where_a_path_is_typed(self) -> None:
+        for line, path in (
+            ("/send ", ""),
+            ("/send ~/be", "~/be"),
+            ('/send "my be', '"my be'),
+            (r"/send my\ be", r"my\ be"),
+            ("/fetch 3 ~/", "~/"),
+            ("/fetch ~/", "~/"),
+        ):
+            self.assertEqual((path_begun(line), word_begun(line)), (path, path), line)
+        for line in ("/send", "/send a.jpg ", "/send a.jpg loo", "/fetch 3", "/msg b", "hello /send x", "//send x", ""):
+            self.assertIsNone(path_begun(line), line)
+        self.assertEqual(word_begun("/msg b"), "b")
 
 
 class GroupCommandTests(SynchronousTestCase):
@@ -291,6 +371,32 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(complete("hello @d"), ["@dave"])
         self.assertEqual(complete("/reply 7 hello @"), ["@bob", "@dave"])
         self.assertEqual(complete("hello d"), [])
+
+
+class SizeTests(SynchronousTestCase):
+    def test_what_is_written_is_read(self) -> None:
+        for text, size in (("812", 812), ("120kB", 120_000), ("2.3 MB", 2_300_000), ("1g", 10**9)):
+            self.assertEqual(sizes.bytes_of(text), size, text)
+        self.assertEqual(sizes.bytes_of("off"), 0)
+        for text in ("", "MB", "1.25MB", "-1", "1TB", "٣MB", "9999999GB", "5 MB more"):
+            self.assertRaises(RequestError, sizes.bytes_of, text)
+
+    def test_in_the_unit_that_fits(self) -> None:
+        for size, text in (
+            (0, "0 bytes"),
+            (1, "1 byte"),
+            (999, "999 bytes"),
+            (1000, "1.0 kB"),
+            (2_345_678, "2.3 MB"),
+            (9_960_000, "10 MB"),
+            (314_572_800, "315 MB"),
+            (2**31, "2.1 GB"),
+        ):
+            self.assertEqual(sizes.written(size), text)
+
+    def test_how_long_yet(self) -> None:
+        for seconds, text in ((0.2, "0:00"), (7, "0:07"), (754, "12:34"), (7505, "2:05:05")):
+            self.assertEqual(sizes.time_left(seconds), text)
 
 
 class DurationTests(SynchronousTestCase):

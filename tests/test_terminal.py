@@ -18,7 +18,7 @@ from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from fastchat_client import commands
+from fastchat_client.completing import completions
 from fastchat_client.events import GroupAlarm, GroupChanged, GroupInvited, LogAlarm, RootChanged, State, iso
 from fastchat_client.marking import Mark
 from fastchat_client.terminal import group_words, render, render_groups
@@ -231,7 +231,7 @@ class Script:
         return [("", "the status line")]
 
     def completions(self, line: str) -> list[str]:
-        return commands.completions(line, ["bob", "carol"], ["#team"])
+        return completions(line, ["bob", "carol"], ["#team"])
 
     def writing(self, line: str) -> None:
         self.written.append(line)

@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from fastchat.errors import RequestError
 from fastchat.identity.groups import MAX_HISTORY
 from fastchat.identity.names import check_name
+from fastchat_client import paths
 from fastchat_client.durations import seconds_of
 from fastchat_client.face import Face
 from fastchat_client.group_acting import (
@@ -23,6 +24,7 @@ from fastchat_client.group_acting import (
     RenameAct,
     TopicAct,
 )
+from fastchat_client.sizes import bytes_of
 
 HISTORY_LINES = 20
 MOST_HISTORY_LINES = 1000
@@ -44,8 +46,9 @@ Values = dict[str, str]
 @dataclass(frozen=True)
 class Command:
     """One row. `name` may be of two words. `arguments` is both the grammar and its text, in brackets what may be left
-    out: WHO somebody or a #group; USER somebody; #GROUP a group; N a message; LINES, DAYS a number; TEXT the rest of
-    the line; anything else is one word. `run` gets the values of those that were given."""
+    out: WHO somebody or a #group; USER somebody; #GROUP a group; N a message; LINES, DAYS a number; PATH, DIR a file
+    and a folder, in quotes if need be; TEXT the rest of the line; anything else is one word. `run` gets the values of
+    those that were given."""
 
     name: str
     arguments: str
@@ -118,6 +121,19 @@ def _presence(face: Face, values: Values) -> None:
     face.set_presence(values["on|off"].lower() == "on")
 
 
+def _send(face: Face, values: Values, *, original: bool = False) -> None:
+    if face.conversation is None:
+        raise CommandError("to whom? Type /msg WHO first, or /who to see whom you know")
+    face.files.send(face.conversation, values["PATH"], values.get("TEXT", ""), original=original)
+
+
+def _fetch(face: Face, values: Values) -> None:
+    newest = values.get("N", "last") in _NEWEST
+    face.files.fetch("" if newest else face.message(values["N"], own=False), values.get("DIR", ""))
+
+
+_NEWEST = ("last", "latest")
+
 COMMANDS: tuple[Command, ...] = (
     Command("msg", "WHO [TEXT]", "open the conversation with WHO, and send TEXT", _msg, ("m", "to", "open")),
     Command("who", "", "conversations and contacts, with unread messages", lambda face, _: face.show_people(), ("w",)),
@@ -143,6 +159,28 @@ COMMANDS: tuple[Command, ...] = (
         "N",
         "who has message N, who has read it, who has put which sign on it",
         lambda face, values: face.show_message(face.message(values["N"], own=True)),
+    ),
+    Command("send", "PATH [TEXT]", "send a file or a picture, with TEXT", _send, ("file",)),
+    Command(
+        "original",
+        "PATH [TEXT]",
+        "send a picture as it is, also the place and the time that may stand in it",
+        lambda face, values: _send(face, values, original=True),
+    ),
+    Command("fetch", "[N] [DIR]", "save the file of message N (the newest one), in DIR (here)", _fetch),
+    Command(
+        "show",
+        "N",
+        "what the file of message N is, and where",
+        lambda face, values: face.files.show(face.message(values["N"], own=False)),
+    ),
+    Command("transfers", "", "files that are on their way", lambda face, _: face.files.show_transfers()),
+    Command("cancel", "ID", "stop one of them for good", lambda face, values: face.files.cancel(values["ID"])),
+    Command(
+        "autofetch",
+        "SIZE",
+        "files up to SIZE (5MB) are fetched by themselves; off",
+        lambda face, values: face.files.set_auto_download(bytes_of(values["SIZE"])),
     ),
     Command(
         "timer", "[WHO] DURATION", "what is written from now on goes 30s, 5m, 1h, 7d after its reading; off", _timer
@@ -261,6 +299,21 @@ def run_line(face: Face, line: str) -> None:
     face.send(face.conversation, line[1:] if line.startswith("//") else line)
 
 
+def command_named(words: Sequence[str]) -> Command | None:
+    """The command that these words, in lower case, begin with."""
+    return _BY_NAME.get(" ".join(words[:2])) or (_BY_NAME.get(words[0]) if words else None)
+
+
+def is_family(word: str) -> bool:
+    """Whether it is the first of a command's two words."""
+    return word in _FAMILIES
+
+
+def is_number(word: str) -> bool:
+    """Whether it names a message: a number, an id, `last`."""
+    return word in _NEWEST or word.rpartition(".")[2].isdecimal()
+
+
 def parse(line: str) -> tuple[Command, Values]:
     """The command of a line that begins with a slash, and its arguments."""
     word, _, rest = line.strip()[1:].partition(" ")
@@ -284,7 +337,9 @@ def _read(command: Command, rest: str) -> Values:
     for at, argument in enumerate(pattern):
         name, optional = argument.strip("[]"), argument.startswith("[")
         word, _, after = rest.partition(" ")
-        if name == "TEXT":
+        if name in ("PATH", "DIR"):
+            word, after = paths.take(rest)
+        elif name == "TEXT":
             word, after = rest, ""
         elif optional and (word and not _fits(name, word, after, pattern[at + 1 :])):
             continue
@@ -303,6 +358,8 @@ def _fits(name: str, word: str, after: str, following: list[str]) -> bool:
     """Whether `word` can be the optional argument `name`, or is the one that follows."""
     if name == "#GROUP":
         return word.startswith("#")
+    if name == "N":
+        return is_number(word)
     if name == "WHO" and "[LINES]" in following:
         return bool(after) or not word.isdecimal()  # `/history 50` means fifty lines, not somebody called 50
     return name != "WHO" or bool(after) or not following
@@ -329,27 +386,3 @@ def help_lines() -> list[str]:
     lines.append(f"{'WHO, USER':<{width}}  WHO is somebody or a #group, USER is somebody; in [ ] what can be left out")
     lines.append(f"{'N':<{width}}  a message, by the number before it; or last")
     return lines
-
-
-def completions(line: str, names: Sequence[str], groups: Sequence[str] = (), members: Sequence[str] = ()) -> list[str]:
-    """How the last word of `line` could go on: a command's name, one of `names` where somebody belongs, one of `groups`
-    where a group does; and in a text, after an @, one of `members`."""
-    head, space, word = line.rpartition(" ")
-    is_text = not line.startswith("/") or line.startswith("//")
-    if not is_text and not space:
-        first = dict.fromkeys(command.name.partition(" ")[0] for command in COMMANDS)
-        return [f"/{name}" for name in first if name.startswith(line[1:].lower())]
-    said = [] if is_text else head[1:].lower().split()
-    if len(said) == 1 and said[0] in _FAMILIES:
-        family = [command.name for command in COMMANDS if command.name.startswith(f"{said[0]} {word.lower()}")]
-        return [name.partition(" ")[2] for name in family]
-    command = None if is_text else _BY_NAME.get(" ".join(said[:2])) or _BY_NAME.get(said[0])
-    arguments = {argument.strip("[]") for argument in command.arguments.split()} if command else set[str]()
-    if is_text:
-        arguments.add("TEXT")
-    if word.startswith("@") and "TEXT" in arguments and members:
-        return [f"@{name}" for name in members if name.startswith(word[1:])]
-    found = [name for name in names if name.startswith(word.removeprefix("@"))] if arguments & {"WHO", "USER"} else []
-    if arguments & {"WHO", "#GROUP"}:
-        found += [group for group in groups if group.startswith(word)]
-    return found

@@ -7,6 +7,27 @@ from typing import Protocol
 from fastchat_client.group_acting import Act
 
 
+class FileFace(Protocol):
+    """What a face can do with files. A message is named by its id, a transfer by the beginning of its own."""
+
+    def send(self, conversation: str, path: str, text: str, *, original: bool) -> None:
+        """`path`: as typed, `~` and all. `original`: a picture as it is, with all that stands in it."""
+
+    def fetch(self, message: str, directory: str) -> None:
+        """Save the file of a message, or the newest one of the open conversation if that is ""; in `directory`, or in
+        the one where the program runs if that is ""."""
+
+    def show(self, message: str) -> None:
+        """What is known of a message's file, with its small picture."""
+
+    def show_transfers(self) -> None: ...
+
+    def cancel(self, transfer: str) -> None: ...
+
+    def set_auto_download(self, size: int) -> None:
+        """Up to how many bytes a file is fetched without being asked for; 0: none."""
+
+
 class Face(Protocol):
     """What a face can do for somebody who types. A conversation is a user's name, or "#" and the id of a group; a
     message is named by its id."""
@@ -14,6 +35,9 @@ class Face(Protocol):
     @property
     def conversation(self) -> str | None:
         """Whom a line without a command goes to."""
+
+    @property
+    def files(self) -> FileFace: ...
 
     def meant(self, word: str) -> str:
         """The conversation that a person names: "bob", "#team". Raises `RequestError`."""

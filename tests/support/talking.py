@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.errors import RequestError, UnknownGroup
 from fastchat.identity.names import check_name
 from fastchat_client.events import Connected, Event, GroupChanged, MessageReceived
+from fastchat_client.files import StoredFile, Transfer
 from fastchat_client.group_acting import Act
 from fastchat_client.groups import GroupInfo
 from fastchat_client.marking import Mark
 from fastchat_client.terminal import render
+from fastchat_client.terminal.pictures import Draw, no_picture
 from fastchat_client.terminal.render import Line
 from fastchat_client.terminal.talk import Talk
 from fastchat_client.terminal.text import Look
@@ -101,6 +105,10 @@ class FakeMessenger:
         self.book = FakeBook(self.vault)
         self.done: list[tuple[object, ...]] = []
         self.count = 0
+        self.preparing: list[tuple[Deferred[str], Callable[[int, int], None]]] = []
+        """Of files that are to be sent: what fires when they are noted, and what is told how far that has come."""
+        self.under_way: list[Transfer] = []
+        self.stored: list[StoredFile] = []
 
     def send(self, to: str, text: str, reply: str = "") -> str:
         self.count += 1
@@ -132,6 +140,40 @@ class FakeMessenger:
 
     def typing(self, conversation: str) -> None:
         self._did("typing", conversation)
+
+    def send_file(
+        self,
+        conversation: str,
+        path: Path,
+        text: str = "",
+        *,
+        original: bool = False,
+        reply: str = "",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Deferred[str]:
+        assert progress is not None
+        self._did("send file", conversation, str(path), text, original)
+        result: Deferred[str] = Deferred(lambda _: self.done.append(("cancelled", str(path))))
+        self.preparing.append((result, progress))
+        return result
+
+    def fetch(self, message_id: str, directory: Path, auto: bool = False) -> None:
+        self._did("fetch", message_id, str(directory))
+
+    def transfers(self) -> list[Transfer]:
+        return self.under_way
+
+    def cancel(self, attachment: str) -> None:
+        self._did("cancel", attachment)
+
+    def file(self, message_id: str) -> StoredFile | None:
+        return next((stored for stored in self.stored if stored.message == message_id), None)
+
+    def files(self, conversation: str, limit: int) -> list[StoredFile]:
+        return [stored for stored in reversed(self.stored) if stored.conversation == conversation][:limit]
+
+    def set_auto_download(self, size: int) -> None:
+        self._did("auto", size)
 
     def group_create(self, name: str, topic: str = "") -> tuple[int, str]:
         self._did("create", name, topic)
@@ -209,9 +251,10 @@ class TalkCase(SynchronousTestCase):
         self.clock = Clock()
         self.begin(Paper())
 
-    def begin(self, paper: Paper) -> None:
+    def begin(self, paper: Paper, look: Look = RICH, draw: Draw = no_picture) -> None:
         self.paper = paper
-        self.talk = Talk(self.messenger, paper, RICH, self.clock, self.messenger.book, lambda: NOW)
+        # What would be done in a thread is done at once.
+        self.talk = Talk(self.messenger, paper, look, self.clock, self.messenger.book, lambda: NOW, draw, maybeDeferred)
 
     def printed(self) -> list[str]:
         lines, self.paper.lines = self.paper.lines, []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
@@ -12,6 +13,8 @@ from fastchat_client.messenger import Messenger
 from fastchat_client.profile import Profile
 from fastchat_client.running import INTERRUPTED, TRY_LATER, Running
 from fastchat_client.terminal.book import VaultBook
+from fastchat_client.terminal.interfaces import Mouth
+from fastchat_client.terminal.pictures import draw_for
 from fastchat_client.terminal.plain import LineReader, PlainScreen
 from fastchat_client.terminal.talk import Talk
 from fastchat_client.terminal.text import look_of
@@ -26,9 +29,11 @@ async def chat(running: Running, profile: Profile, vault: Vault, who: str | None
     from fastchat_client.terminal.prompt import PromptScreen
 
     look = look_of(sys.stdout)
+    # Asks the terminal, and so before the screen reads what is typed.
+    draw = draw_for(look)
     screen = PromptScreen(look)
     messenger = Messenger(profile, vault, running.reactor, lambda events: talk.on_events(events))
-    talk = Talk(messenger, screen, look, running.reactor, VaultBook(vault))
+    talk = Talk(cast(Mouth, messenger), screen, look, running.reactor, VaultBook(vault), draw=draw)
     running.on_signal = screen.end
     talk.began(who)
     messenger.start()
@@ -51,7 +56,7 @@ async def plain_chat(running: Running, profile: Profile, vault: Vault, who: str 
         talk.on_events(events)
 
     messenger = Messenger(profile, vault, running.reactor, told)
-    talk = Talk(messenger, screen, look_of(sys.stdout), running.reactor, VaultBook(vault))
+    talk = Talk(cast(Mouth, messenger), screen, look_of(sys.stdout), running.reactor, VaultBook(vault))
     reader = LineReader(sys.stdin.fileno(), running.reactor, talk.typed, lambda: input_ended.callback(None))
     running.on_signal = screen.end
     input_ended.addCallback(lambda _: Deferred.fromCoroutine(_until_accepted(running, vault)))

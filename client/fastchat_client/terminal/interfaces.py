@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
+from twisted.internet.defer import Deferred
+
+from fastchat_client.files import StoredFile, Transfer
 from fastchat_client.group_acting import Act
 from fastchat_client.groups import GroupInfo
 from fastchat_client.marking import Mark
@@ -88,6 +93,29 @@ class Mouth(Protocol):
     def set_presence(self, on: bool) -> None: ...
 
     def typing(self, conversation: str) -> None: ...
+
+    def send_file(
+        self,
+        conversation: str,
+        path: Path,
+        text: str = "",
+        *,
+        original: bool = False,
+        reply: str = "",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Deferred[str]: ...
+
+    def fetch(self, message_id: str, directory: Path, auto: bool = False) -> None: ...
+
+    def transfers(self) -> Sequence[Transfer]: ...
+
+    def cancel(self, attachment: str) -> None: ...
+
+    def file(self, message_id: str) -> StoredFile | None: ...
+
+    def files(self, conversation: str, limit: int) -> Sequence[StoredFile]: ...
+
+    def set_auto_download(self, size: int) -> None: ...
 
     def group_create(self, name: str, topic: str = "") -> tuple[int, str]: ...
 

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from datetime import datetime
 
 from fastchat_client.durations import in_words
-from fastchat_client.events import MessageReceived, MessageWaiting
+from fastchat_client.events import FileShown, MessageReceived, MessageWaiting
 from fastchat_client.terminal import render, render_groups
 from fastchat_client.terminal.interfaces import Book
 from fastchat_client.terminal.numbers import Named, Numbers
+from fastchat_client.terminal.pictures import Draw, thumbnail
 from fastchat_client.terminal.render import Line, Shown
+from fastchat_client.terminal.render_files import said
 from fastchat_client.terminal.sent import Sent
 from fastchat_client.terminal.text import Look, clean_line
 from fastchat_client.vault import HistoryItem, Whoami
@@ -24,7 +26,13 @@ REMEMBERED = 1000
 
 class MessageLines:
     def __init__(
-        self, look: Look, book: Book, me: Whoami, label: Callable[[str], str], now: Callable[[], datetime]
+        self,
+        look: Look,
+        book: Book,
+        me: Whoami,
+        label: Callable[[str], str],
+        now: Callable[[], datetime],
+        draw: Draw,
     ) -> None:
         self.numbers = Numbers()
         self._look = look
@@ -32,6 +40,7 @@ class MessageLines:
         self._me = me
         self._label = label
         self._now = now
+        self._draw = draw
         self._answers: OrderedDict[str, str] = OrderedDict()
         self._waiting: set[str] = set()
         """Messages whose place was shown and that are not here."""
@@ -51,23 +60,33 @@ class MessageLines:
         """What is known of a message, on the screen or in the history."""
         named = self.numbers.named(message_id)
         if named is None and (item := self._book.message(message_id)) is not None:
-            named = Named(item.id, item.conversation, item.sender, item.text, item.own)
+            named = Named(item.id, item.conversation, item.sender, self.text_of(item), item.own)
         return named
 
+    def text_of(self, message: HistoryItem | MessageReceived) -> str:
+        """What it says, with the file that it brings in words."""
+        return said(message.file, message.text, self._look)
+
+    def _with_picture(self, line: Line, file: FileShown | None) -> Line:
+        picture = thumbnail(self._draw, file.thumbnail) if file is not None else []
+        return [*line, ("", "\n"), *picture] if picture else line
+
     def received(self, event: MessageReceived) -> Line:
-        number = self.number(Named(event.id, event.conversation, event.sender, event.text, event.own))
+        text = self.text_of(event)
+        number = self.number(Named(event.id, event.conversation, event.sender, text, event.own))
         shown = Shown(
             at=event.at,
             name=event.sender,
-            text=event.text,
+            text=text,
             number=number,
             own=event.own,
             quote=self._quote(event.reply, event.conversation),
             me="" if event.own else self._me.user,
             earlier=event.earlier,
             expires=event.expires,
+            file=f"/fetch {number}" if event.file is not None else "",
         )
-        line = render.message(shown, self._now(), self._look)
+        line = self._with_picture(render.message(shown, self._now(), self._look), event.file)
         if event.id in self._waiting:
             self._waiting.discard(event.id)
             line = [*render.note("what was waiting for its key is here:"), ("", "\n"), *line]
@@ -84,14 +103,15 @@ class MessageLines:
     def preview(self, event: MessageReceived) -> Line:
         group = self._label(event.conversation) if event.conversation.startswith("#") else ""
         return render.preview(
-            event.at, self._now(), event.sender, event.text, self._look, group, mentioned=event.mentioned
+            event.at, self._now(), event.sender, self.text_of(event), self._look, group, mentioned=event.mentioned
         )
 
     def past(self, item: HistoryItem) -> Line:
-        number = self.number(Named(item.id, item.conversation, item.sender, item.text, item.own))
+        text = self.text_of(item)
+        number = self.number(Named(item.id, item.conversation, item.sender, text, item.own))
         if item.waiting:
             self._waiting.add(item.id)
-        return render.history(
+        line = render.history(
             item,
             self._now(),
             self._look,
@@ -99,7 +119,11 @@ class MessageLines:
             number=number,
             quote=self._quote(item.reply, item.conversation),
             reactions=self._book.reactions(item.id),
+            text=text,
+            file=f"/fetch {number}" if item.file is not None and not item.own else "",
         )
+        # Pictures that were seen are lines: /show draws one again.
+        return line if item.own or item.read else self._with_picture(line, item.file)
 
     def sent(self, message: Sent, *, is_open: bool) -> Line:
         shown = Shown(

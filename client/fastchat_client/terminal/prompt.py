@@ -25,6 +25,7 @@ from prompt_toolkit.renderer import print_formatted_text
 from prompt_toolkit.styles import Style
 from twisted.internet.defer import Deferred
 
+from fastchat_client.completing import word_begun
 from fastchat_client.terminal.render import STYLES, Line
 from fastchat_client.terminal.text import Look
 
@@ -51,9 +52,11 @@ class _Completer(Completer):
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         line = document.text_before_cursor
-        word = line.rpartition(" ")[2]
+        word = word_begun(line)
         for found in self._shown.completions(line):
-            yield Completion(found, start_position=-len(word))
+            # Of a path only its last part is listed: the rest stands in the line already.
+            shown = found.rstrip("/").rpartition("/")[2] + "/" * found.endswith("/") if "/" in found[1:] else found
+            yield Completion(found, start_position=-len(word), display=shown)
 
 
 class PromptScreen:
@@ -66,7 +69,7 @@ class PromptScreen:
         self._input = input
         self._output = output
         self._style = Style.from_dict(STYLES if look.colour else {"bottom-toolbar": "noreverse"})
-        self._depth = None if look.colour else ColorDepth.DEPTH_1_BIT
+        self._depth = ColorDepth.DEPTH_1_BIT if not look.colour else ColorDepth.TRUE_COLOR if look.true_colour else None
         self._session: PromptSession[str] | None = None
         self._unprinted: list[Line] = []
         self._printing: Awaitable[None] | None = None

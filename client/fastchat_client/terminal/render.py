@@ -74,7 +74,8 @@ def _hanging(text: str, indent: int) -> str:
 class Shown:
     """A message as it stands on the screen. `at`: as `text.clock` takes it. `name`: of its sender. `number`: by which a
     person names it, 0 for none. `own`: written by this account, and `here`: on this device, so that `state` says how
-    far it has come. `quote`: of what it answers. `me`: whose mentions stand out."""
+    far it has come. `quote`: of what it answers. `me`: whose mentions stand out. `file`: how to have
+    the file that it brings, or where it is."""
 
     at: str | int
     name: str
@@ -91,6 +92,7 @@ class Shown:
     deleted: bool = False
     expires: int = 0
     reactions: tuple[str, ...] = ()
+    file: str = ""
 
 
 MARGIN = 3
@@ -118,6 +120,7 @@ def message(shown: Shown, now: datetime, look: Look) -> Line:
 
 def _notes(shown: Shown, look: Look) -> list[str]:
     notes = ["(said before you joined)"] * shown.earlier + ["(edited)"] * shown.edited
+    notes += [clean_line(shown.file)] * bool(shown.file)
     if shown.expires:
         notes.append(f"{look.symbol('⏲', 'goes in')} {written(shown.expires)}")
     counts = {emoji: shown.reactions.count(emoji) for emoji in dict.fromkeys(shown.reactions)}
@@ -149,8 +152,11 @@ def history(
     number: int = 0,
     quote: str = "",
     reactions: Sequence[tuple[str, str]] = (),
+    text: str | None = None,
+    file: str = "",
 ) -> Line:
-    """A message of the past. `reactions`: (user, emoji)."""
+    """A message of the past. `reactions`: (user, emoji). `text`: what it says, if that is more than its text; `file`:
+    as of `Shown`."""
     if item.waiting:
         return waiting(item.at, now, item.sender, number, look)
     if item.unreadable:
@@ -159,7 +165,7 @@ def history(
     shown = Shown(
         at=item.at,
         name=item.sender,
-        text=item.text,
+        text=item.text if text is None else text,
         number=number,
         own=item.own,
         here=here,
@@ -171,6 +177,7 @@ def history(
         deleted=item.deleted,
         expires=item.expires,
         reactions=tuple(emoji for _, emoji in reactions),
+        file="" if item.deleted else file,
     )
     return message(shown, now, look)
 
@@ -185,6 +192,20 @@ def received(at: str | int, now: datetime, sender: str, text: str) -> Line:
     time = clock(at, now)
     name = _named(sender)
     return [("class:time", f"{time} "), name, ("", ": " + _hanging(text, len(time) + len(name[1]) + 3))]
+
+
+def muted(label: str, on: bool) -> Line:
+    what = "comes without a sign from now on" if on else "comes with a sign again"
+    return note(f"What is written in {label} {what}.")
+
+
+def blocked(user: str, on: bool) -> Line:
+    return note(f"{'You see and hear nothing more of' if on else 'You hear again of'} {user}.")
+
+
+def presence(on: bool) -> Line:
+    seen = "Others see when you are there, and you when they are."
+    return note(seen if on else "Nobody sees any more that you are there.")
 
 
 def unreadable(at: str | int, now: datetime, sender: str, reason: str, retrying: bool) -> Line:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastchat_client import commands
+from fastchat_client import completing, paths
 from fastchat_client.terminal import render
+from fastchat_client.terminal.files import FileTalk
 from fastchat_client.terminal.groups import GroupTalk
 from fastchat_client.terminal.network import Network
 from fastchat_client.terminal.render import Line
@@ -20,12 +21,13 @@ MOST_WRITING = 3
 class Surroundings:
     """`me`: this account's name."""
 
-    def __init__(self, me: str, look: Look, network: Network, groups: GroupTalk, signs: Signs) -> None:
+    def __init__(self, me: str, look: Look, network: Network, groups: GroupTalk, signs: Signs, files: FileTalk) -> None:
         self._me = me
         self._look = look
         self._network = network
         self._groups = groups
         self._signs = signs
+        self._files = files
 
     def prompt(self, conversation: str | None) -> Line:
         """A dot for the connection, hollow if whom one talks to is not there, or does not say so; and whom one talks
@@ -43,8 +45,10 @@ class Surroundings:
         return [dot, ("class:head", name), ("", self._look.symbol(" › ", " > "))]
 
     def status(self, conversation: str | None, conversations: Sequence[Conversation]) -> Line:
-        """Who, where, who is writing, what is unread elsewhere."""
+        """Who, where, which file is on its way, who is writing, what is unread elsewhere."""
         parts = [self._me, self._network.words()]
+        if files := self._files.words():
+            parts.append(files)
         if writing := self._writing(conversation):
             parts.append(writing)
         elsewhere = [other for other in conversations if other.user != conversation]
@@ -55,12 +59,14 @@ class Surroundings:
     def completions(
         self, line: str, conversation: str | None, conversations: Sequence[Conversation], contacts: Sequence[Contact]
     ) -> list[str]:
-        """People, those of the newest conversations first; groups; and after an @ who is in the open group."""
+        """People, those of the newest conversations first; groups; after an @ who is in the open group; and files."""
+        if (path := completing.path_begun(line)) is not None:
+            return paths.completions(path)
         known = [other.user for other in conversations if not other.user.startswith("#")]
         info = self._groups.info(conversation)
         members = [user for user, _ in info.members if user != self._me] if info else []
         users = list(dict.fromkeys([*known, *sorted(contact.user for contact in contacts), *members]))
-        return commands.completions(line, users, self._groups.typed, members)
+        return completing.completions(line, users, self._groups.typed, members)
 
     def _writing(self, conversation: str | None) -> str:
         users = self._signs.writing(conversation) if conversation else []

@@ -11,12 +11,15 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from twisted.internet.threads import deferToThread
+
 from fastchat.errors import FastChatError
 from fastchat_client import commands
 from fastchat_client.events import (
     Deleted,
     Edited,
     Event,
+    FileSent,
     LogAlarm,
     MessageHeld,
     MessageReceived,
@@ -33,11 +36,13 @@ from fastchat_client.events import (
 )
 from fastchat_client.group_acting import Act
 from fastchat_client.terminal import render
+from fastchat_client.terminal.files import FileTalk, InThread
 from fastchat_client.terminal.groups import GroupTalk
 from fastchat_client.terminal.interfaces import Book, Mouth, Screen
 from fastchat_client.terminal.lines import MessageLines
 from fastchat_client.terminal.network import Network
 from fastchat_client.terminal.numbers import Named
+from fastchat_client.terminal.pictures import Draw, no_picture
 from fastchat_client.terminal.render import Line
 from fastchat_client.terminal.sent import Sent, SentMessages
 from fastchat_client.terminal.signs import Signs
@@ -60,6 +65,8 @@ class Talk:
         reactor: Any,
         book: Book,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        draw: Draw = no_picture,
+        in_thread: InThread = deferToThread,
     ) -> None:
         self._messenger = messenger
         self._screen = screen
@@ -73,10 +80,14 @@ class Talk:
         self._conversations: list[Conversation] = []
         self._groups = GroupTalk(messenger, screen, look, reactor, book, self._me.user)
         self._network = Network(screen, reactor, self._groups.label)
-        self._lines = MessageLines(look, book, self._me, self._groups.label, now)
+        self._lines = lines = MessageLines(look, book, self._me, self._groups.label, now, draw)
         self._sent = SentMessages(screen, look, reactor, self._sent_line, self._groups.label)
         self._signs = Signs(reactor)
-        self._around = Surroundings(self._me.user, look, self._network, self._groups, self._signs)
+        self.files = FileTalk(
+            *(messenger, screen, look, reactor, draw, lambda: self._open, self._groups.label, lines.numbers.of),
+            *(lambda: bool(self._network.service), in_thread),
+        )
+        self._around = Surroundings(self._me.user, look, self._network, self._groups, self._signs, self.files)
 
     # --- what the screen asks for ----------------------------------------------------------------------------------
 
@@ -184,11 +195,9 @@ class Talk:
             self._screen.show(line)
 
     def show_people(self) -> None:
-        vault = self._messenger.vault
-        label, online, blocked = self._groups.label, self._signs.online, self._book.blocked()
-        for line in render.people(
-            vault.conversations(), vault.contacts(), self._now(), self._look, label, online, blocked
-        ):
+        vault, label, blocked = self._messenger.vault, self._groups.label, self._book.blocked()
+        known = (vault.conversations(), vault.contacts())
+        for line in render.people(*known, self._now(), self._look, label, self._signs.online, blocked):
             self._screen.show(line)
 
     def show_history(self, conversation: str, limit: int) -> None:
@@ -204,24 +213,17 @@ class Talk:
 
     def mute(self, conversation: str, on: bool) -> None:
         self._messenger.mute(conversation, on)
-        what = "comes without a sign from now on" if on else "comes with a sign again"
-        self._screen.show(render.note(f"What is written in {self._groups.label(conversation)} {what}."))
+        self._screen.show(render.muted(self._groups.label(conversation), on))
         self._conversations = self._messenger.vault.conversations()
 
     def block(self, user: str, on: bool) -> None:
         self._messenger.block(user, on)
-        what = "You see and hear nothing more of" if on else "You hear again of"
-        self._screen.show(render.note(f"{what} {user}."))
+        self._screen.show(render.blocked(user, on))
 
     def set_presence(self, on: bool) -> None:
         self._messenger.set_presence(on)
         self._signs.online.clear()
-        who = (
-            "Others see when you are there, and you when they are."
-            if on
-            else "Nobody sees any more that you are there."
-        )
-        self._screen.show(render.note(who))
+        self._screen.show(render.presence(on))
 
     def create_group(self, name: str, topic: str) -> None:
         conversation = self._groups.create(name, topic)
@@ -297,8 +299,13 @@ class Talk:
         elif (joined := self._groups.on_event(event, self._open, quiet=self._network.is_catching_up)) is not None:
             if joined:
                 self.open(joined)
+        elif self.files.on_event(event):
+            if isinstance(event, FileSent) and (item := self._book.message(event.id)) is not None:
+                self._add(event.id, event.conversation, self._lines.text_of(item))
         else:
             self._network.on_event(event)
+            if not self._network.service:
+                self.files.disconnected()
 
     def _received(self, event: MessageReceived) -> None:
         self._signs.has_written(event.conversation, event.sender)
@@ -373,7 +380,8 @@ class Talk:
                 continue
             self._screen.show(self._lines.past(item))
             if item.own and item.state in (State.WAITING, State.ACCEPTED, State.DELIVERED) and item.id:
-                self._sent.remember(Sent(item.id, conversation, item.text, item.at, State(item.state)))
+                text = self._lines.text_of(item)
+                self._sent.remember(Sent(item.id, conversation, text, item.at, State(item.state)))
         return len(items)
 
     def _unread(self, conversations: Sequence[Conversation]) -> str:
@@ -387,6 +395,5 @@ class Talk:
     def _warn_of_changed_root(self, who: str) -> None:
         for contact in self._messenger.vault.contacts():
             if contact.user == who and contact.changed_to:
-                self._screen.show(
-                    render.root_changed(RootChanged(who, contact.fingerprint, contact.changed_to), f"/accept {who}")
-                )
+                changed = RootChanged(who, contact.fingerprint, contact.changed_to)
+                self._screen.show(render.root_changed(changed, f"/accept {who}"))

@@ -86,6 +86,8 @@ class Look:
     colour: bool
     symbols: bool
     """Whether it can write ✓ and the like."""
+    true_colour: bool = False
+    """Whether any colour can be had, not only 256 of them."""
 
     def mark(self, state: str) -> str:
         """How far a message has come, in as few characters as can be."""
@@ -120,4 +122,5 @@ def look_of(stream: TextIO, environ: Mapping[str, str] = os.environ) -> Look:
     except (UnicodeEncodeError, LookupError):
         symbols = False
     colour = stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM", "dumb") not in ("dumb", "")
-    return Look(colour=colour, symbols=symbols)
+    true_colour = colour and environ.get("COLORTERM") in ("truecolor", "24bit")
+    return Look(colour=colour, symbols=symbols, true_colour=true_colour)

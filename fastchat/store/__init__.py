@@ -317,8 +317,7 @@ class AttachmentStore(Protocol):
 
     async def expect_readers(self, attachment: str, user: str, devices: int) -> None:
         """So many devices were told of this attachment of `user`: once as many have fetched it, it goes, which may be
-        now. The last number that is said counts. Does nothing to another's, or to one that is not there or not whole.
-        """
+        now. The last number that is said counts. Does nothing if there is none, or if it is another's."""
 
     async def attachment_fetched(self, attachment: str, user: str, device: str) -> None:
         """This device of `user` has all of it. Each device counts once, and none of the account's whose attachment it

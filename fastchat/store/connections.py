@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import psycopg2
-from psycopg2.extensions import make_dsn, parse_dsn
+from psycopg2.extensions import make_dsn, parse_dsn, register_type
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import IDelayedCall
@@ -26,6 +26,7 @@ from txpostgres import txpostgres  # type: ignore[import-untyped]
 
 from fastchat.errors import Busy, FastChatError
 from fastchat.store.queries import query
+from fastchat.store.values import AS_OCTETS
 
 _ASK, _BEGIN, _COMMIT, _ROLLBACK = query("ask"), query("begin"), query("commit"), query("rollback")
 
@@ -106,6 +107,14 @@ class Session:
         cursor = self._connection.cursor()
         await cursor.execute(sql, parameters)
         return cursor.fetchall()  # type: ignore[no-any-return]
+
+    async def octets(self, sql: str, parameters: Parameters = None) -> list[bytes | None]:
+        """Run a query that fetches one column of `bytea` from a binary cursor: it comes as it is, for `rows` it would
+        come in hexadecimal. For a pool whose client_encoding is `OCTETS_ENCODING`."""
+        cursor = self._connection.cursor()
+        register_type(AS_OCTETS, cursor._cursor)
+        await cursor.execute(sql, parameters)
+        return [value for (value,) in cursor.fetchall()]
 
     async def run(self, sql: str, parameters: Parameters = None) -> None:
         """Run one or several statements and discard their results."""
@@ -366,8 +375,11 @@ class Pool:
 def with_settings(dsn: str, name: str, settings: Mapping[str, str]) -> str:
     """The DSN with server settings for its sessions, after those that it has; `name` is for pg_stat_activity."""
     given = parse_dsn(dsn).get("options", "")
+    settings = {"client_encoding": "UTF8", **settings}
+    # libpq says it itself, after the options.
+    encoding = settings.pop("client_encoding")
     options = " ".join([given, *(f"-c {name}={value}" for name, value in settings.items())]).strip()
-    return make_dsn(dsn, options=options, client_encoding="UTF8", application_name=f"fastchat {name}")
+    return make_dsn(dsn, options=options, client_encoding=encoding, application_name=f"fastchat {name}")
 
 
 def first_line(error: BaseException) -> str:

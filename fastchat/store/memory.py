@@ -26,6 +26,7 @@ from fastchat.identity.keylog import LEAF_SIZE
 from fastchat.protocols.wire import Bundle, DeviceKeys, Signed
 from fastchat.store import ANY_SIZE, ONE_TIME_KEYS_KEPT, Account, Device, Mail, Stored, Waiting
 from fastchat.store.bodies import bodies
+from fastchat.store.memory_attachments import MemoryAttachments
 from fastchat.store.memory_groups import MemoryGroups
 
 
@@ -105,11 +106,12 @@ class _Room:
         return None if self._all.takes(size, *self._most) else Stored.MAILBOX_FULL
 
 
-class MemoryStore(MemoryGroups):
-    """A `Store`. `seconds` tells the time since 1970, for invites that expire."""
+class MemoryStore(MemoryGroups, MemoryAttachments):
+    """A `Store` and an `AttachmentStore`. `seconds` tells the time since 1970, for invites that expire."""
 
     def __init__(self, config: Config, seconds: Callable[[], float] = time.time) -> None:
-        super().__init__()
+        MemoryGroups.__init__(self)
+        MemoryAttachments.__init__(self)
         self.available = True
         """Set it to False, and every call raises `Busy` until it is True again."""
         self._limits = config.limits

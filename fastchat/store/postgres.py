@@ -31,10 +31,11 @@ from fastchat.store.bodies import bodies
 from fastchat.store.connections import DATABASE_AWAY, Pool, Session, first_line
 from fastchat.store.literals import Octets, array, text_array
 from fastchat.store.migrations import migrate
+from fastchat.store.postgres_attachments import CHUNK_WRITERS, PREPARE_STORE_CHUNKS, PostgresAttachments
 from fastchat.store.postgres_groups import PostgresGroups
 from fastchat.store.postgres_revocation import revoke
 from fastchat.store.queries import MIGRATIONS, query
-from fastchat.store.values import hex_digits, possible, violations_named
+from fastchat.store.values import OCTETS_ENCODING, hex_digits, possible, violations_named
 
 _USE_INVITE, _FIND_INVITE, _ADD_INVITE = query("use_invite"), query("find_invite"), query("add_invite")
 _ADD_USER, _USER, _LOCK_USER = query("add_user"), query("user"), query("lock_user")
@@ -57,8 +58,8 @@ _MIGRATION_SECONDS = 600.0
 """A deadline for all migrations, or for waiting until another process has applied them."""
 
 
-class PostgresStore(PostgresGroups):
-    """A `Store` in the database that `dsn` (a libpq connection string) names."""
+class PostgresStore(PostgresGroups, PostgresAttachments):
+    """A `Store` and an `AttachmentStore` in the database that `dsn` (a libpq connection string) names."""
 
     def __init__(self, dsn: str, config: Config, reactor: Any) -> None:
         self._dsn = dsn
@@ -80,10 +81,17 @@ class PostgresStore(PostgresGroups):
         self._writer = self._pool("mail writer", 1, prepare=_PREPARE_STORE_MAIL, synchronous_commit="on")
         # A deletion that a crash undoes is a message delivered once more, and dropped by its recipient.
         self._deleter = self._pool("mail deleter", 1, synchronous_commit="off")
+        self._chunk_writer = self._pool(
+            "chunk writer", CHUNK_WRITERS, prepare=PREPARE_STORE_CHUNKS, synchronous_commit="on"
+        )
+        self._chunk_reader = self._pool("chunk reader", 1, client_encoding=OCTETS_ENCODING)
+        # What a crash brings back goes with the next sweep.
+        self._chunk_dropper = self._pool("chunk dropper", 1, synchronous_commit="off")
+        chunks = self._chunk_writer, self._chunk_reader, self._chunk_dropper
         try:
             await migrating.open()
             await migrating.run(lambda session: migrate(session, MIGRATIONS))
-            self._pools = (self._general, self._writer, self._deleter)
+            self._pools = (self._general, self._writer, self._deleter, *chunks)
             for pool in self._pools:
                 await pool.open()
         except (psycopg2.Error, *DATABASE_AWAY, Busy) as error:

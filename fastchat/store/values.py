@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg2
+from psycopg2.extensions import new_type
 
 from fastchat.errors import ChainInvalid, DeviceTaken, FastChatError, NameTaken, UnknownUser
 
@@ -17,6 +19,20 @@ _VIOLATIONS: Mapping[str | None, type[FastChatError]] = {
     "links_pkey": ChainInvalid,
     "group_members_user": UnknownUser,
 }
+
+OCTETS_ENCODING = "LATIN1"
+"""The client_encoding in which a value is read as it is: psycopg2 hands a text to whoever converts it, and here each
+byte of it is one character."""
+_BYTEA = 17
+"""The number of the type, in every PostgreSQL."""
+
+
+def _octets(text: Any, cursor: Any) -> bytes | None:
+    return None if text is None else text.encode("latin-1")
+
+
+AS_OCTETS = new_type((_BYTEA,), "OCTETS", _octets)
+"""What reads `bytea` from a binary cursor."""
 
 
 @contextmanager

@@ -54,6 +54,7 @@ from fastchat_client.dial import Line, dial
 from fastchat_client.events import Connected, Connecting, Disconnected, Event, Moving, Notice
 from fastchat_client.parts import AskedToLeave
 from fastchat_client.patience import FIRST_WAIT, LONGEST_WAIT, MOVING_WAIT, WAIT, is_final, longest_wait
+from fastchat_client.working import Work
 
 reactor: Any = installed
 
@@ -112,6 +113,12 @@ class Core:
     def take_events(self) -> list[Event]:
         told, self.to_tell = self.to_tell, []
         return told
+
+    def take_work(self) -> list[Work]:
+        return []
+
+    def worked(self, work: Work, result: object) -> None:
+        raise AssertionError("there was nothing to do")
 
 
 class Places:

@@ -38,6 +38,8 @@ from fastchat.protocols.wire import (
 from fastchat_client.dial import Line, dial
 from fastchat_client.events import Connecting, Disconnected, Event
 from fastchat_client.patience import Patience, longest_wait
+from fastchat_client.threads import InThread, Threads, in_thread
+from fastchat_client.working import Work
 
 TICK_SECONDS = 1.0
 ANSWER_SECONDS = 10.0
@@ -79,6 +81,10 @@ class Heart(Protocol):
 
     def take_events(self) -> list[Event]: ...
 
+    def take_work(self) -> list[Work]: ...
+
+    def worked(self, work: Work, result: Any) -> None: ...
+
 
 class Network(Protocol):
     """Where the network is, as far as is known (`fastchat_client.profile.Profile`)."""
@@ -118,6 +124,7 @@ class Connection:
         on_events: Callable[[list[Event]], None],
         dial: Dial = dial,
         longest: Callable[[int], float] = longest_wait,
+        in_thread: InThread = in_thread,
     ) -> None:
         self._core = core
         self._network = network
@@ -126,6 +133,7 @@ class Connection:
         self._on_events = on_events
         self._dial = dial
         self._longest_wait = longest
+        self._threads = Threads(reactor, self._worked, in_thread)
         self._line: Line | None = None
         self._life: Deferred[None] | None = None
         self._over: Deferred[None] = Deferred()
@@ -145,6 +153,7 @@ class Connection:
         if self._life is None:
             self._life = Deferred.fromCoroutine(self._live())
             self._life.addErrback(self._end_of_life)
+            self._life.addCallback(self._finish_work)
             self._life.addCallback(self._is_over)
 
     def flush(self) -> None:
@@ -192,6 +201,14 @@ class Connection:
         if not (self._stopping and isinstance(failure.value, CancelledError)):
             self.log.failure("the connection's own code failed", failure)
             self._show(Disconnected("internal", "FastChat made a mistake; it is not connected any more", None))
+
+    def _finish_work(self, _: None) -> Deferred[None]:
+        """What is done in threads is waited for: it may be what gives a file its name."""
+        return Deferred.fromCoroutine(self._threads.finish(self._core.take_work))
+
+    def _worked(self, work: Work, result: Any) -> None:
+        self._core.worked(work, result)
+        self._pump_soon()
 
     def _is_over(self, _: None) -> None:
         self._pump()
@@ -344,7 +361,7 @@ class Connection:
         try:
             again = True
             while again:
-                again = self._say() | self._tell()
+                again = self._say() | self._tell() | self._threads.begin(self._core.take_work())
         finally:
             self._pumping = False
         self._close_if_wanted()

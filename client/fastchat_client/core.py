@@ -15,6 +15,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from msgspec import UNSET
 
@@ -41,6 +43,7 @@ from fastchat.protocols.wire import (
     exception_from,
 )
 from fastchat_client import expiring
+from fastchat_client.downloading import Downloads
 from fastchat_client.entrance import Enrolment, Entrance
 from fastchat_client.events import Connected, Event, LogAlarm, MailboxProgress, Notice
 from fastchat_client.following import Follower
@@ -55,6 +58,7 @@ from fastchat_client.understanding import Understanding
 from fastchat_client.upkeep import Upkeep
 from fastchat_client.vault import Vault
 from fastchat_client.whispering import Whispers
+from fastchat_client.working import Work
 
 BATCH = 64
 """Messages taken in one transaction at most: a full window."""
@@ -67,7 +71,7 @@ LOGIN_PATIENCE = 20.0
 class Core(PersonSide):
     """One profile's heart. `clock`: seconds that nobody sets; everything goes by it. `now`: seconds since 1970, for the
     times that people see and for ages of days; its jumps are borne. `enrolment`: what it takes to add this device to
-    its account, if that has not been done."""
+    its account, if that has not been done. `folder`: where small files go that nobody has asked for; None: nowhere."""
 
     def __init__(
         self,
@@ -76,11 +80,13 @@ class Core(PersonSide):
         now: Callable[[], float] = time.time,
         *,
         enrolment: Enrolment | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.vault = vault
         self._clock = clock
         self._now = now
         self._enrolment = enrolment
+        self._folder = folder
         self._request = 0
         self._messages: list[ClientMessage] = []
         self._events: list[Event] = []
@@ -101,7 +107,9 @@ class Core(PersonSide):
         self._upkeep = Upkeep(self._parts, self._receiver, self._follower)
         self._revoker = Revoker(self._parts)
         self._whispers = Whispers(self._parts, understanding, self._groups.receiver.whispered)
-        self._transfers = Transfers(self._parts)
+        self._downloads = Downloads(self._parts, self._folder)
+        understanding.brought = self._downloads.brought
+        self._transfers = Transfers(self._parts, self._downloads)
 
     # --- the connection's side ---------------------------------------------------------------------------------------
 
@@ -197,6 +205,18 @@ class Core(PersonSide):
         """What goes next of the files that are on their way, once `take_messages` has nothing more and as long as the
         line takes it; None if nothing may go before something is heard, or a second has passed."""
         return self._transfers.next_chunk()
+
+    def take_work(self) -> list[Work]:
+        """What is to be done in threads now; what comes of each is given to `worked`, also when the connection has gone
+        meanwhile."""
+        self._commit()
+        works, self._parts.works = self._parts.works, []
+        return works
+
+    def worked(self, work: Work, result: Any) -> None:
+        """What `work.run` returned or raised."""
+        with self._turn():
+            work.done(result)
 
     @property
     def transferring(self) -> bool:
@@ -359,6 +379,7 @@ class Core(PersonSide):
     def _undo(self) -> None:
         self.vault.rollback()
         self._messages.clear()
+        self._downloads.abandon()
         self._begin()
         self._parts.close(Internal("the vault could not be written, or FastChat made a mistake"))
 

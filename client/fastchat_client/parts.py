@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -26,6 +27,7 @@ from fastchat_client.sessions import Sessions
 from fastchat_client.trust import Accounts
 from fastchat_client.vault import Vault
 from fastchat_client.witness import Contradiction, Witness
+from fastchat_client.working import Work
 
 
 class AskedToLeave(FastChatError):
@@ -165,6 +167,8 @@ class Parts:
         self.told: list[Event] = []
         self.afterwards: list[Callable[[], None]] = []
         """What is to be done once the open transaction is committed; if it never is, neither is this."""
+        self.works: list[Work] = []
+        """The same, of what blocks."""
 
     @property
     def me(self) -> DeviceIdentity:
@@ -188,6 +192,10 @@ class Parts:
 
     def tell(self, event: Event) -> None:
         self.told.append(event)
+
+    def work(self, run: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Stage what blocks: `run` for a thread, and `done` for what it returns or raises, in a turn of its own."""
+        self.works.append(Work(run, done))
 
     def pick_up(self) -> None:
         """Queue what was composed."""

@@ -9,15 +9,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TypeVar
 
 from fastchat.identity.root import RootKey
-from fastchat_client import history
+from fastchat_client import downloads, history
+from fastchat_client.files import Transfer
 from fastchat_client.group_acting import Act, compose_act, compose_create
 from fastchat_client.parts import Parts
 from fastchat_client.receiving import Receiver
 from fastchat_client.revoking import Revoker
 from fastchat_client.speaking import check_text, compose_text
+from fastchat_client.transfers import Transfers
 from fastchat_client.vault import Vault
 from fastchat_client.whispering import Whispers
 
@@ -29,6 +32,7 @@ class PersonSide(ABC):
     _parts: Parts
     _receiver: Receiver
     _revoker: Revoker
+    _transfers: Transfers
     _whispers: Whispers
 
     @abstractmethod
@@ -59,9 +63,27 @@ class PersonSide(ABC):
         name = composed(self.vault, self._parts.now())
         with self._turn():
             self._parts.pick_up()
+            self._transfers.pick_up()
             self._pump()
         self._commit()
         return name
+
+    def fetch(self, message_id: str, directory: Path) -> None:
+        """Note that a message's file is to be in this folder, named by its whole path; events tell the rest. Works
+        offline. Raises `RequestError` or `AttachmentTooLarge`."""
+        self.compose(lambda vault, _: downloads.want(vault, message_id, directory))
+
+    def transfers(self) -> list[Transfer]:
+        """Files that are not where they are to be yet."""
+        self._commit()
+        return self._transfers.transfers()
+
+    def cancel(self, attachment: str) -> bool:
+        """Neither send it nor fetch it any more; whether that was to be done. Works offline."""
+        with self._turn():
+            is_known = self._transfers.cancel(attachment)
+        self._commit()
+        return is_known
 
     def set_presence(self, on: bool) -> None:
         """Whether others are told that this person is there, and this person that others are."""
@@ -87,6 +109,7 @@ class PersonSide(ABC):
         if not self.vault.in_transaction and self.vault.changed_elsewhere():
             with self._turn():
                 self._parts.pick_up()
+                self._transfers.pick_up()
                 self._pump()
             self._parts.untold = True
 

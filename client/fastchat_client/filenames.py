@@ -150,7 +150,9 @@ def _flush(directory: Path) -> None:
 
 _BY_NAME = mimetypes.MimeTypes()
 _PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
-_SEEN_BY_CONTENT = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
+_SEEN_BY_CONTENT = frozenset(
+    f"image/{kind}" for kind in ("jpeg", "png", "gif", "webp", "heic", "heif", "avif", "tiff", "jxl", "jp2")
+)
 
 
 def guess_type(name: str, head: bytes) -> str:

@@ -18,6 +18,9 @@ JPEG, PNG, GIF, WEBP = "image/jpeg", "image/png", "image/gif", "image/webp"
 LARGEST_PROFILE = 4 * 1024 * 1024
 """Bytes of a colour profile that is looked at; what is larger is dropped unread."""
 
+MOST_SCANS = 100
+"""Of a JPEG. Encoders make about ten; each may be a few bytes and cost the decoder a pass over all pixels."""
+
 HEAD = 64
 """Bytes from the beginning of a file that are enough for `picture_type`."""
 
@@ -132,7 +135,7 @@ _JFIF = b"\xff\xe0\x00\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0"
 def _jpeg(data: bytes) -> Blocks:
     found = _Found(kept=[data[:2]])
     profile: dict[int, bytes] = {}
-    at = 2
+    at, scans = 2, 0
     while True:
         marked = _MARKER.search(data, at)
         if marked is None:
@@ -153,6 +156,9 @@ def _jpeg(data: bytes) -> Blocks:
             found.size, found.frames = (width, height), 1
         at = end
         if marker == _SCAN:
+            scans += 1
+            if scans > MOST_SCANS:
+                raise Damaged("it has too many scans")
             following = _MARKER.search(data, end)
             if following is None:
                 raise Damaged("it ends too early")
@@ -188,6 +194,7 @@ def _what(marker: int, body: bytes) -> str:
 
 _PIXEL_CHUNKS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"))
 _COLOUR_CHUNKS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4, b"sBIT": 4}
+_DULL_CHUNKS = frozenset((b"pHYs", b"bKGD", b"hIST"))
 _TEXT_CHUNKS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
 
 
@@ -221,7 +228,7 @@ def _png(data: bytes) -> Blocks:
             found.icc = _inflated(body.partition(b"\0")[2][1:])
         elif kind in _TEXT_CHUNKS:
             found.dropped.add("xmp" if body.startswith(b"XML:com.adobe.xmp\0") else "text")
-        elif kind not in _PIXEL_CHUNKS and kind not in _COLOUR_CHUNKS:
+        elif kind not in _PIXEL_CHUNKS and kind not in _COLOUR_CHUNKS and kind not in _DULL_CHUNKS:
             found.dropped.add("other")
     found.frames = max(1, found.frames) if animated else 1
     if len(data) > at:

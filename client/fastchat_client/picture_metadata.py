@@ -39,8 +39,8 @@ def told_by(data: bytes) -> tuple[str, ...]:
         return _told_by_unknown(data)
     told = _told_by_exif(blocks.exif) if blocks.exif else []
     told += [text for what, text in _OTHERS.items() if what in blocks.dropped]
-    if "trailing" in blocks.dropped and _FILM.search(data, len(blocks.kept)):
-        told.append("a short film, perhaps with sound")
+    if "trailing" in blocks.dropped:
+        told.append(_FILM_TEXT if _FILM.search(data, len(blocks.kept)) else _TRAILING_TEXT)
     return tuple(told)
 
 
@@ -51,8 +51,9 @@ _OTHERS = {
     "text": "notes as text",
     "more-pictures": "more pictures in the same file, such as a preview or another exposure",
     "other": "data of the camera's or a program's own",
-    "trailing": "data after the end of the picture, such as a film or an earlier version",
 }
+_FILM_TEXT = "a short film after the end of the picture, perhaps with sound"
+_TRAILING_TEXT = "data after the end of the picture, such as an earlier version of it"
 
 
 def _told_by_unknown(data: bytes) -> tuple[str, ...]:
@@ -86,7 +87,8 @@ def _told_by_exif(exif: bytes) -> list[str]:
         told.append("something about the place where it was taken (GPS)")
     if taken := _text(main.get(Base.DateTimeOriginal) or main.get(Base.DateTime)):
         told.append(f"when it was taken ({taken})")
-    if camera := " ".join(filter(None, (_text(main.get(Base.Make)), _text(main.get(Base.Model))))):
+    maker, model = _text(main.get(Base.Make)), _text(main.get(Base.Model))
+    if camera := model if model.startswith(maker) else f"{maker} {model}".strip():
         told.append(f"with what it was taken ({camera})")
     if any(_text(main.get(tag)) for tag in (Base.BodySerialNumber, Base.LensSerialNumber, Base.CameraSerialNumber)):
         told.append("the camera's serial number")

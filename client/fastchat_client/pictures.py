@@ -1,10 +1,10 @@
 """What happens to a picture before it is sent, and with what care one that was received is opened.
 
 A picture that is sent says what is on it and nothing else: it is turned as its EXIF says, its colours become sRGB, and
-where, when and with what it was taken is gone. JPEG is encoded anew with its own quantization tables; PNG, GIF and WebP
-keep their compressed pixels and lose all other blocks, so that not one pixel, frame or duration changes, unless they
-have to be turned or their colours converted. Everything here blocks, for seconds if the picture is large: call it in a
-thread. It knows nothing of messages, the vault and the network.
+where, when and with what it was taken is gone. What is upright and sRGB keeps its compressed pixels and loses all other
+blocks, so that not one pixel, frame or duration changes; what has to be turned or converted is encoded anew, a JPEG
+with its own quantization tables. All of this blocks, for seconds if a picture is large, and waits for the one before:
+call it in a thread; a thumbnail takes milliseconds. It knows nothing of messages, the vault and the network.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Picture:
     """A picture as it is sent."""
 
     data: bytes
-    """The file: turned, without metadata, in the format that it had. Empty if the original is sent."""
+    """The file: turned, without metadata, in the format that it had. Empty if the original is to be sent."""
     type: str
     """Its MIME type by its content: image/jpeg, image/png, image/gif, image/webp; of an original also others."""
     width: int
@@ -74,6 +74,7 @@ _NAME = re.compile(
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 
 _FORMATS = {JPEG: "JPEG", PNG: "PNG", GIF: "GIF", WEBP: "WEBP"}
+_AS_A_FILE = "--original sends it as the file that it is"
 _AS_IT_IS = "--original sends it as it is, with whatever it says about where, when and by whom it was taken"
 
 
@@ -94,7 +95,7 @@ def prepare_picture(name: str, path: Path, *, original: bool = False) -> Picture
     with `original` only if there is no such file or it cannot be read at all."""
     data = _read(name, path)
     try:
-        with _care(name):
+        with _ONE_AT_A_TIME, _care(name):
             blocks = _taken_apart(name, data)
             image = _decoded(name, blocks, MOST_PIXELS)
             shown = _shown(image, blocks)
@@ -131,7 +132,7 @@ def open_received(path: Path, most_pixels: int = MOST_PIXELS) -> Image.Image:
     """A picture that was received, to be shown: its first frame, turned, in sRGB, mode RGB or RGBA. Raises
     `PictureError` if it has more than `most_pixels` in all, is damaged, or cannot be read here."""
     name, data = path.name, _read(path.name, path)
-    with _care(name):
+    with _ONE_AT_A_TIME, _care(name):
         blocks = _taken_apart(name, data)
         return _for_screen(_shown(_decoded(name, blocks, most_pixels), blocks))
 
@@ -151,15 +152,41 @@ def _read(name: str, path: Path) -> bytes:
 
 
 _ONE_AT_A_TIME = threading.Lock()
+"""Held while a picture of any size is in memory: that bounds how much of it is used."""
+
+
+class _Quiet:
+    """While anybody is in it, what Pillow warns of is not printed, and a bomb is an error. Warnings are filtered for
+    the whole process: who comes first sets the filters, who leaves last puts back what was there."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._filters = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.|fastchat_client\.picture")
+                warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._filters.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
 
 
 @contextmanager
 def _care(name: str) -> Iterator[None]:
-    """Whatever Pillow makes of bytes that somebody chose becomes `PictureError`, and its warnings are not printed. One
-    picture at a time: that bounds the memory, and warnings are filtered for the whole process."""
-    with _ONE_AT_A_TIME, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.|fastchat_client\.picture")
-        warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+    """Whatever Pillow makes of bytes that somebody chose becomes `PictureError`, and its warnings are not printed."""
+    with _QUIET:
         try:
             yield
         except PictureError:
@@ -179,9 +206,9 @@ def _too_large(name: str) -> PictureError:
 def _taken_apart(name: str, data: bytes) -> Blocks:
     type_ = picture_type(data[:HEAD])
     if not data:
-        raise PictureError(f"{name} is an empty file, not a picture; {_AS_IT_IS}")
+        raise PictureError(f"{name} is an empty file, not a picture; {_AS_A_FILE}")
     if not type_:
-        raise PictureError(f"{name} is not a picture, though its name says so; {_AS_IT_IS}")
+        raise PictureError(f"{name} is not a picture, though its name says so; {_AS_A_FILE}")
     if type_ not in _FORMATS:
         kind = type_.removeprefix("image/").removeprefix("x-").upper()
         raise PictureError(
@@ -262,10 +289,10 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform, base: str) -> bool:
 
 
 def _encoded(image: Image.Image, shown: Image.Image, blocks: Blocks) -> bytes:
+    if shown is image and image.mode != "CMYK":
+        return blocks.kept
     if isinstance(image, JpegImageFile):
         return _jpeg(image, shown, blocks)
-    if shown is image:
-        return blocks.kept
     # Pillow writes some of what it finds in `info`, and all that is needed of it is this.
     transparency = shown.info.get("transparency")
     shown.info = {} if transparency is None else {"transparency": transparency}

@@ -335,5 +335,13 @@ def decode_content(content: bytes | Raw) -> Content | Unknown:
     return decoded
 
 
+def without_thumbnail(content: bytes) -> bytes:
+    """The same content (from `encode_content`) without the small picture, if it has one."""
+    decoded = decode_content(content)
+    if not isinstance(decoded, File) or not decoded.thumbnail:
+        return content
+    return encode_content(msgspec.structs.replace(decoded, thumbnail=b""))
+
+
 def _party(device: DeviceIdentity) -> Party:
     return Party(device.user, device.device, device.ed25519)

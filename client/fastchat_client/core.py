@@ -42,7 +42,7 @@ from fastchat.protocols.wire import (
     WithBytes,
     exception_from,
 )
-from fastchat_client import expiring
+from fastchat_client import expiring, spool, uploads
 from fastchat_client.downloading import Downloads
 from fastchat_client.entrance import Enrolment, Entrance
 from fastchat_client.events import Connected, Event, LogAlarm, MailboxProgress, Notice
@@ -56,6 +56,7 @@ from fastchat_client.sending import Sender
 from fastchat_client.transfers import Transfers
 from fastchat_client.understanding import Understanding
 from fastchat_client.upkeep import Upkeep
+from fastchat_client.uploading import Uploads
 from fastchat_client.vault import Vault
 from fastchat_client.whispering import Whispers
 from fastchat_client.working import Work
@@ -71,7 +72,8 @@ LOGIN_PATIENCE = 20.0
 class Core(PersonSide):
     """One profile's heart. `clock`: seconds that nobody sets; everything goes by it. `now`: seconds since 1970, for the
     times that people see and for ages of days; its jumps are borne. `enrolment`: what it takes to add this device to
-    its account, if that has not been done. `folder`: where small files go that nobody has asked for; None: nowhere."""
+    its account, if that has not been done. `outgoing`: where files wait that are
+    to be sent; `folder`: where small files go that nobody has asked for; None: nowhere."""
 
     def __init__(
         self,
@@ -80,12 +82,14 @@ class Core(PersonSide):
         now: Callable[[], float] = time.time,
         *,
         enrolment: Enrolment | None = None,
+        outgoing: Path | None = None,
         folder: Path | None = None,
     ) -> None:
         self.vault = vault
         self._clock = clock
         self._now = now
         self._enrolment = enrolment
+        self.outgoing = outgoing or vault.folder / "outgoing"
         self._folder = folder
         self._request = 0
         self._messages: list[ClientMessage] = []
@@ -93,6 +97,7 @@ class Core(PersonSide):
         self._taken = 0
         vault.clock = now
         self._begin()
+        spool.remove_rubbish(self.outgoing, lambda attachment: uploads.get(vault, attachment) is not None)
         self._expire()
 
     def _begin(self) -> None:
@@ -109,7 +114,7 @@ class Core(PersonSide):
         self._whispers = Whispers(self._parts, understanding, self._groups.receiver.whispered)
         self._downloads = Downloads(self._parts, self._folder)
         understanding.brought = self._downloads.brought
-        self._transfers = Transfers(self._parts, self._downloads)
+        self._transfers = Transfers(self._parts, Uploads(self._parts, self.outgoing), self._downloads)
 
     # --- the connection's side ---------------------------------------------------------------------------------------
 
@@ -147,7 +152,7 @@ class Core(PersonSide):
         if live is None or self._parts.wants_close is not None:
             return
         live.heard_at = self._clock()
-        if live.limits is not None and isinstance(message, ChunkStored | WithBytes):
+        if isinstance(message, ChunkStored | WithBytes):
             self._chunk_answered(live, message)
             return
         with self._turn():
@@ -217,6 +222,8 @@ class Core(PersonSide):
         """What `work.run` returned or raised."""
         with self._turn():
             work.done(result)
+            if self._parts.ready is not None:
+                self._transfers.settle(self._parts.ready)
 
     @property
     def transferring(self) -> bool:
@@ -289,7 +296,9 @@ class Core(PersonSide):
 
     def _chunk_answered(self, live: Live, message: ChunkStored | WithBytes) -> None:
         """There are many of these, and few of them change anything in the vault."""
-        if self._transfers.chunk_answered(live, message):
+        if live.limits is None:
+            self._parts.close(ProtocolError("the network speaks of files before the login"))
+        elif self._transfers.chunk_answered(live, message):
             with self._turn():
                 self._transfers.settle(live)
                 self._pump()

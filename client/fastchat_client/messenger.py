@@ -13,15 +13,19 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from fastchat.errors import ConfigError
 from fastchat.identity.invite import Invite
 from fastchat.identity.names import check_name
 from fastchat.identity.root import RootKey
-from fastchat_client import settings, speaking
+from fastchat_client import files, settings, speaking
+from fastchat_client.attaching import Attaching, Progress
 from fastchat_client.connection import Connection
 from fastchat_client.core import Core
 from fastchat_client.entrance import Enrolment, Stage
 from fastchat_client.events import Event, GroupAlarm, LogAlarm
+from fastchat_client.files import StoredFile, Transfer
 from fastchat_client.group_acting import Act
 from fastchat_client.joining import change_invite, prepare_enrolment, prepare_registration
 from fastchat_client.password import RECOMMENDED, Cost, local_secrets, login_password
@@ -33,7 +37,8 @@ SALT_SIZE = 16
 
 class Messenger:
     """Connects between `start` and `stop`; the caller holds the profile's lock. `on_events` is called in turns of its
-    own, and may call any method here."""
+    own, and may call any method here. `keeps_files`: small files that come are fetched unasked (`set_auto_download`),
+    which is for who stays connected."""
 
     def __init__(
         self,
@@ -42,11 +47,15 @@ class Messenger:
         reactor: Any,
         on_events: Callable[[list[Event]], None],
         enrolment: Enrolment | None = None,
+        *,
+        keeps_files: bool = False,
     ) -> None:
         self.vault = vault
-        self.core = Core(vault, enrolment=enrolment)
+        folder = profile.files_path() if keeps_files else None
+        self.core = Core(vault, enrolment=enrolment, outgoing=profile.directory / "outgoing", folder=folder)
         self._profile = profile
         self._on_events = on_events
+        self._attaching = Attaching(vault, self.core.outgoing, reactor, self.core.compose)
         self._connection = Connection(self.core, profile, reactor, SystemRandom(), self._tell)
 
     @property
@@ -63,7 +72,9 @@ class Messenger:
         self._connection.start()
 
     async def stop(self) -> None:
-        """Say what is still to be said, and disconnect. The vault stays open."""
+        """Say what is still to be said, and disconnect. The vault stays open. What is on its way goes on at the next
+        start; a file that is only being read is not sent."""
+        await self._attaching.stop()
         await self._connection.stop()
 
     def send(self, to: str, text: str, reply: str = "") -> str:
@@ -72,6 +83,57 @@ class Messenger:
         message_id = self.core.send_text(to, text, reply)
         self._connection.flush()
         return message_id
+
+    def send_file(
+        self,
+        conversation: str,
+        path: Path,
+        text: str = "",
+        *,
+        original: bool = False,
+        reply: str = "",
+        progress: Progress | None = None,
+    ) -> Deferred[str]:
+        """Send a file, with `text`; its attachment, once it is noted: from then on it goes out whatever happens, also
+        if `start` was not called, when the process that is connected sends it. What is not finished of the same file
+        is gone on with. A picture is sent without what else it tells, unless `original`. `progress` is told how many
+        bytes of how many are read. Fails with a `FastChatError` that says why it cannot be sent; cancelled, it leaves
+        nothing."""
+        attaching = Deferred.fromCoroutine(
+            self._attaching.attach(conversation, path, text, original, reply, progress or _nobody_watches)
+        )
+        return attaching.addCallback(self._flushed)
+
+    def _flushed(self, attachment: str) -> str:
+        self._connection.flush()
+        return attachment
+
+    def fetch(self, message_id: str, directory: Path) -> None:
+        """Save a message's file in this folder, named by its whole path; `FileSaved` or `TransferFailed` tells what
+        became of it. It is noted, and goes on at another start. Raises `RequestError` or `AttachmentTooLarge`."""
+        self.core.fetch(message_id, directory)
+        self._connection.flush()
+
+    def transfers(self) -> list[Transfer]:
+        """Files that are not where they are to be yet, in both directions."""
+        return self.core.transfers()
+
+    def cancel(self, attachment: str) -> None:
+        """Neither send it nor fetch it any more; nothing of it is left."""
+        self.core.cancel(attachment)
+        self._connection.flush()
+
+    def file(self, message_id: str) -> StoredFile | None:
+        """The file of a message; None if it has none, or is gone."""
+        return files.stored_file(self.vault, message_id)
+
+    def files(self, conversation: str, limit: int) -> list[StoredFile]:
+        """Those of a conversation, the newest first."""
+        return files.files_of(self.vault, conversation, limit)
+
+    def set_auto_download(self, size: int) -> None:
+        """Up to how many bytes a file is fetched unasked; 0: none is."""
+        settings.set_auto_download(self.vault, size)
 
     def react(self, message_id: str, emoji: str, remove: bool = False) -> str:
         """Put a sign on a message, or take it back; the id of what goes out. Raises `RequestError`, as do the others
@@ -152,6 +214,10 @@ class Messenger:
                 said = f"{event.conversation} {event.code}: {event.reason}\n\n{event.evidence}\n"
                 write_whole(Path(self.group_alarm_file), said.encode())
         self._on_events(events)
+
+
+def _nobody_watches(done: int, size: int) -> None:
+    """Of a file that is read."""
 
 
 def unlock(profile: Profile, password: str) -> Vault:

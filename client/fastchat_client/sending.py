@@ -8,6 +8,7 @@ again, as it is.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from fastchat.errors import (
     FastChatError,
@@ -22,8 +23,8 @@ from fastchat.errors import (
 )
 from fastchat.identity.links import DeviceIdentity
 from fastchat.protocols.wire import Error, GroupSend, KeysRequest, Recipient, Send, bodies_size, exception_from
-from fastchat_client import history, ratchet
-from fastchat_client.content import TreeHead, write_plain
+from fastchat_client import attachment_words, files, history, ratchet
+from fastchat_client.content import File, TreeHead, without_thumbnail, write_plain
 from fastchat_client.events import MessageState, Notice, State
 from fastchat_client.group_following import GroupFollower
 from fastchat_client.group_sending import GroupSender
@@ -39,6 +40,8 @@ FAILURE_PATIENCE = 5.0
 BURST_SECONDS = 2.0
 """How much of `sends_per_second` may go at once."""
 _LINE_OVERHEAD = 1024
+_BODY_OVERHEAD = 4096
+"""Bytes of a body that are not its content, before it is written as base64: names, ratchet, envelope."""
 
 
 class Sender:
@@ -141,6 +144,7 @@ class Sender:
             if not parts.sessions.has(peer.identity) and peer.identity.device not in live.without_keys:
                 live.fetching.want(peer.identity.user, claim=True)
                 return False
+        message = self._fitting(live, message, len(peers))
         bodies = [(peer, body) for peer in peers[:MOST_RECIPIENTS] if (body := self._body(live, message, peer))]
         if message.device and not bodies:
             self.fail(message, UnknownDevice())
@@ -157,6 +161,17 @@ class Sender:
         else:
             self._sealed(message, bodies)
         return True
+
+    def _fitting(self, live: Live, message: Composed, devices: int) -> Composed:
+        """`message`; without the small picture of its file, if a line has no room for that as often as there are
+        devices."""
+        assert live.limits is not None
+        most = (live.limits.max_line - _LINE_OVERHEAD) * 3 // 4
+        if (len(message.content) + _BODY_OVERHEAD) * devices <= most:
+            return message
+        content = without_thumbnail(message.content)
+        self._parts.outbox.say_instead(message.n, content)
+        return replace(message, content=content)
 
     def _encrypt(self, live: Live, message: Composed) -> bool:
         """The same for a group."""
@@ -286,6 +301,9 @@ class Sender:
 
     def fail(self, message: Composed, problem: FastChatError) -> None:
         """`message` will never go."""
+        file = self._file_of(message)
+        if file is not None:
+            attachment_words.tell_detached(self._parts.vault, file.attachment)
         self._parts.outbox.failed(message, self._parts.now())
         self._reached(message, State.FAILED, problem.message)
 
@@ -295,7 +313,21 @@ class Sender:
 
     def _accept(self, message: Composed, devices: Sequence[str] = ()) -> None:
         if self._parts.outbox.accepted(message, self._parts.now(), devices):
+            file = self._file_of(message)
+            if file is not None and (told := self._devices_told(message)):
+                attachment_words.tell_for(self._parts.vault, file.attachment, told)
             self._reached(message, State.ACCEPTED)
+
+    def _file_of(self, message: Composed) -> File | None:
+        return files.descriptor(self._parts.vault, self._parts.me.device, message.n) if message.shown else None
+
+    def _devices_told(self, message: Composed) -> int:
+        """How many devices of others can fetch what it tells of: of a group rather more than less, for with the last of
+        them it goes."""
+        if message.is_to_group:
+            return self._groups.devices_of_others(message.user)
+        own = self._own_devices()
+        return sum(device not in own for device in self._parts.outbox.devices(message.n))
 
     def _reached(self, message: Composed, state: State, reason: str = "") -> None:
         if message.shown and history.advance(self._parts.vault, self._parts.me.device, message.n, state, reason):

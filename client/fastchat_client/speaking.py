@@ -7,12 +7,14 @@ that goes out. Whatever cannot be said is a `RequestError` that tells why.
 
 from __future__ import annotations
 
+import msgspec
+
 from fastchat.errors import NotAllowed, RequestError, UnknownGroup
 from fastchat.identity.names import check_name
-from fastchat_client import amending, history, marking, settings
+from fastchat_client import amending, attachment_words, files, history, marking, settings
 from fastchat_client.amending import Word
 from fastchat_client.composing import insert
-from fastchat_client.content import MAX_SECONDS, Content, Delete, Edit, Reaction, Ref, Text, Timer, encode_content
+from fastchat_client.content import MAX_SECONDS, Content, Delete, Edit, File, Reaction, Ref, Text, Timer, encode_content
 from fastchat_client.groups import group_info, group_of
 from fastchat_client.history import Standing
 from fastchat_client.vault import Vault, split_id
@@ -31,14 +33,16 @@ def check_text(to: str, text: str) -> None:
     `RequestError` if it is empty, too long or no Unicode."""
     if not group_of(to):
         check_name(to)
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise RequestError("this is not a text: it has characters that are none") from None
+    _check_words(text)
     if not text:
         raise RequestError("there is nothing to send")
-    if size > MAX_TEXT:
-        raise RequestError(f"a message has at most {MAX_TEXT} bytes; this one has {size}")
+
+
+def check_file(vault: Vault, to: str, text: str, reply: str = "") -> Ref | None:
+    """Whether a file can be sent to `to`, with `text` or without; the message that it answers."""
+    _check_words(text)
+    _check_place(vault, to)
+    return _answered(vault, to, reply) if reply else None
 
 
 def compose_text(vault: Vault, to: str, text: str, at: int, reply: str = "") -> str:
@@ -46,18 +50,15 @@ def compose_text(vault: Vault, to: str, text: str, at: int, reply: str = "") -> 
     check_text(to, text)
     with vault.transaction():
         _check_place(vault, to)
-        answered: Ref | None = None
-        if reply:
-            standing, answered = _message(vault, reply)
-            if standing.conversation != to:
-                raise RequestError(f"{reply} is a message of another conversation")
-        expires = settings.timer_of(vault, to)
-        content = Text(text, answered, expires)
-        n = insert(vault, to, "", encode_content(content), at, shown=True)
-        device = vault.text("device")
-        named = (answered.device, answered.n) if answered else None
-        history.add_sent(vault, device, n, vault.text("user"), to, at, text, named, expires)
-    return f"{device}.{n}"
+        answered = _answered(vault, to, reply) if reply else None
+        return _show_and_send(vault, to, Text(text, answered, settings.timer_of(vault, to)), at)
+
+
+def compose_file(vault: Vault, to: str, file: File, at: int) -> str:
+    """A file that is on the network, whole. How long it stays is decided now, as it is of a text."""
+    with vault.transaction():
+        _check_place(vault, to)
+        return _show_and_send(vault, to, msgspec.structs.replace(file, expires=settings.timer_of(vault, to)), at)
 
 
 def compose_reaction(vault: Vault, message_id: str, emoji: str, remove: bool, at: int) -> str:
@@ -94,6 +95,9 @@ def compose_delete(vault: Vault, message_id: str, at: int) -> str:
     """A message of one's own goes, everywhere. If it has not been sent, its text never will be."""
     with vault.transaction():
         standing, of = _own_message(vault, message_id)
+        file = files.descriptor(vault, of.device, of.n)
+        if file is not None:
+            attachment_words.tell_detached(vault, file.attachment)
         amending.delete(vault, of)
         word = _say(vault, standing, Delete(of), at)
     return f"{word.device}.{word.n}"
@@ -118,6 +122,17 @@ def compose_timer(vault: Vault, conversation: str, seconds: int, at: int) -> str
 # --- within ----------------------------------------------------------------------------------------------------------
 
 
+def _show_and_send(vault: Vault, to: str, content: Text | File, at: int) -> str:
+    """Put into the outbox what stands in the history; its id never changes."""
+    n = insert(vault, to, "", encode_content(content), at, shown=True)
+    device, answered = vault.text("device"), content.reply
+    named = (answered.device, answered.n) if answered else None
+    history.add_sent(vault, device, n, vault.text("user"), to, at, content.text, named, content.expires)
+    if isinstance(content, File):
+        files.add(vault, device, n, content)
+    return f"{device}.{n}"
+
+
 def _say(vault: Vault, standing: Standing, content: Content, at: int, quotes: Ref | None = None) -> Word:
     """Put into the outbox what is said about a message."""
     _check_place(vault, standing.conversation)
@@ -140,6 +155,13 @@ def _check_place(vault: Vault, conversation: str) -> None:
         raise NotAllowed("you have not joined this group" if info.role == "invited" else "you are not in this group")
 
 
+def _answered(vault: Vault, to: str, reply: str) -> Ref:
+    standing, answered = _message(vault, reply)
+    if standing.conversation != to:
+        raise RequestError(f"{reply} is a message of another conversation")
+    return answered
+
+
 def _message(vault: Vault, message_id: str) -> tuple[Standing, Ref]:
     device, n = split_id(message_id)
     standing = history.standing(vault, device, n)
@@ -155,6 +177,12 @@ def _own_message(vault: Vault, message_id: str) -> tuple[Standing, Ref]:
     if not standing.own:
         raise NotAllowed(f"the message {message_id} is not yours")
     return standing, of
+
+
+def _check_words(text: str) -> None:
+    _check_unicode(text)
+    if len(text.encode()) > MAX_TEXT:
+        raise RequestError(f"a message has at most {MAX_TEXT} bytes; this one has {len(text.encode())}")
 
 
 def _check_unicode(text: str) -> None:

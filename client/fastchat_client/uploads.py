@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from fastchat_client import attachment_words
 from fastchat_client.content import File, decode_content, encode_content
 from fastchat_client.vault import Vault
 
@@ -59,6 +60,11 @@ def get(vault: Vault, attachment: str) -> Upload | None:
     return None if row is None else _upload(row)
 
 
+def attachments(vault: Vault) -> list[str]:
+    """Of all that are not finished, in the order in which they were wanted."""
+    return [attachment for (attachment,) in vault.execute("SELECT attachment FROM uploads ORDER BY at, rowid")]
+
+
 def unfinished(vault: Vault) -> list[Upload]:
     """In the order in which they were wanted."""
     return [_upload(row) for row in vault.execute(f"SELECT {_COLUMNS} FROM uploads ORDER BY at, rowid")]  # noqa: S608
@@ -75,8 +81,17 @@ def same(vault: Vault, conversation: str, source: Source, text: str, reply: str)
 
 
 def remove(vault: Vault, attachment: str) -> bool:
-    """It is done, or not wanted any more. Whether it was there."""
+    """It is done. Whether it was there."""
     return bool(vault.execute("DELETE FROM uploads WHERE attachment = ?", (attachment,)).rowcount)
+
+
+def cancel(vault: Vault, attachment: str) -> bool:
+    """It is not wanted any more, and the network is told so; the spool is the caller's to remove, once this is
+    committed. Whether it was there."""
+    was_there = remove(vault, attachment)
+    if was_there:
+        attachment_words.tell_detached(vault, attachment)
+    return was_there
 
 
 def _upload(row: tuple[str, bytes, bytes, int, int, int, int]) -> Upload:

@@ -119,6 +119,11 @@ class Vault:
             raise ConfigError(f"there is no vault at {path}")
         return cls(_connect(path, key))
 
+    @property
+    def folder(self) -> Path:
+        """Where its file is."""
+        return Path(self._db.execute("PRAGMA database_list").fetchone()[2]).parent
+
     def close(self) -> None:
         """What was not committed is gone. May be called twice."""
         self._db.close()

@@ -224,6 +224,8 @@ class Core(PersonSide):
             work.done(result)
             if self._parts.ready is not None:
                 self._transfers.settle(self._parts.ready)
+            if self._parts.ready is not None:
+                self._transfers.settle(self._parts.ready)
 
     @property
     def transferring(self) -> bool:

@@ -20,6 +20,7 @@ from fastchat_client import attachment_words, downloads, files, saving, settings
 from fastchat_client.attachment_cipher import decrypt
 from fastchat_client.content import File, Ref
 from fastchat_client.download import Download
+from fastchat_client.downloads import Wanted
 from fastchat_client.events import FileSaved, Notice, TransferFailed, TransferProgress
 from fastchat_client.files import Transfer
 from fastchat_client.pacing import Pace
@@ -164,10 +165,13 @@ class Downloads:
 
     def cancel(self, attachment: str) -> bool:
         found = downloads.unwant(self._vault, attachment)
+        for wanted in found:
+            self._tell_failed(wanted, CANCELLED, "it was cancelled")
         for download in [one for one in self._open if one.file.attachment == attachment]:
             self._open.remove(download)
             self._let_go(download)
-        return found
+        self._fill()
+        return bool(found)
 
     # --- which are fetched now ---------------------------------------------------------------------------------------
 
@@ -180,7 +184,7 @@ class Downloads:
         for download in [one for one in self._open if one.wanted.seq not in going]:
             self._open.remove(download)
             self._let_go(download)
-            self._tell_failed(download, CANCELLED, "it is not wanted any more, or its message is gone")
+            self._tell_failed(download.wanted, CANCELLED, "it was cancelled, or its message is gone")
         for path in files.leftovers(self._vault):
             self._remove(path, partial(saving.remove, path))
         taken = {download.wanted.part for download in self._open} | self._removing
@@ -193,7 +197,7 @@ class Downloads:
                 taken.add(wanted.part)
                 self._take_up(wanted)
 
-    def _take_up(self, wanted: downloads.Wanted) -> None:
+    def _take_up(self, wanted: Wanted) -> None:
         download = Download(wanted, files.copies(self._vault, wanted.file.attachment))
         self._open.append(download)
         try:
@@ -307,7 +311,7 @@ class Downloads:
         else:
             downloads.remove(self._vault, wanted)
             self._discard(download)
-        self._tell_failed(download, problem.code, reason)
+        self._tell_failed(wanted, problem.code, reason)
 
     def _discard(self, download: Download) -> None:
         """Its part goes, and it is not let go before: nobody else takes it up while it is there."""
@@ -344,8 +348,7 @@ class Downloads:
     def _tell_notice(self, download: Download, text: str) -> None:
         self._parts.tell(Notice(AttachmentDamaged.code, f"{download.wanted.name}: {text}"))
 
-    def _tell_failed(self, download: Download, code: str, reason: str) -> None:
-        wanted = download.wanted
+    def _tell_failed(self, wanted: Wanted, code: str, reason: str) -> None:
         event = TransferFailed(wanted.file.attachment, wanted.conversation, wanted.id, wanted.name, False, code, reason)
         self._parts.tell(event)
 

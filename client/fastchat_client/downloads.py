@@ -85,14 +85,14 @@ def _insert(vault: Vault, of: Ref, directory: Path, *, auto: bool) -> None:
     )
 
 
-def unwant(vault: Vault, attachment: str) -> bool:
-    """Nobody wants it any more, in no folder; what is there of it goes. Whether anybody did."""
+def unwant(vault: Vault, attachment: str) -> list[Wanted]:
+    """Nobody wants it any more, in no folder; what is there of it goes. Where it was wanted."""
     found = [wanted for wanted in all_of(vault) if wanted.file.attachment == attachment]
     with vault.transaction():
         for wanted in found:
             files.leave(vault, wanted.part)
             remove(vault, wanted)
-    return bool(found)
+    return found
 
 
 def going(vault: Vault) -> list[int]:

@@ -94,6 +94,12 @@ def descriptor(vault: Vault, device: str, n: int) -> File | None:
     return None if row is None else _decode_file(row[0])
 
 
+def attachment_of(vault: Vault, of: Ref) -> str:
+    """ "" if the message has no file."""
+    row = vault.execute("SELECT attachment FROM files WHERE device = ? AND n = ?", (of.device, of.n)).fetchone()
+    return "" if row is None else str(row[0])
+
+
 def part_of(directory: Path, file: File) -> Path:
     """Where in `directory` a file is put together. The name is the same whenever it is fetched into there: so what was
     there already is found."""

@@ -144,6 +144,15 @@ class Profile:
     def vault_path(self) -> Path:
         return self.directory / "vault.db"
 
+    def files_path(self) -> Path:
+        """The folder for files that nobody has asked for; others cannot look into it. Raises `ConfigError`."""
+        folder = self.directory / "files"
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{folder} cannot be used: {error.strerror}") from None
+        return folder
+
     def write_identity(self, pem: bytes) -> None:
         """Keep the account's RSA key, which `pem` holds encrypted."""
         write_whole(self.identity_path, pem)

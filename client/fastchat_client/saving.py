@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import os
 import stat
+import weakref
 from pathlib import Path
 
 from fastchat.errors import AttachmentDamaged, FastChatError
@@ -58,6 +59,7 @@ class Part:
         self.was_resumed = False
         self._hash = hashlib.sha256()
         self._file: int | None = None
+        self._release: weakref.finalize[[int], Part] | None = None
 
     # --- at the beginning --------------------------------------------------------------------------------------------
 
@@ -81,7 +83,7 @@ class Part:
             return os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
 
     def _take(self, descriptor: int) -> None:
-        self._file = descriptor
+        self._hold(descriptor)
         there = os.fstat(descriptor)
         if not stat.S_ISREG(there.st_mode) or there.st_uid != os.geteuid():
             raise NotSaved(f"{self.path} is not of FastChat's making; remove it, and fetch the file again")
@@ -104,8 +106,10 @@ class Part:
     def _make_anew(self) -> None:
         """With another file in its place: what has a further name may be somebody's."""
         self.discard()
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.path, flags, 0o600)
+        self._hold(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.length = self.hashed = 0
         self.was_resumed = False
         self._hash = hashlib.sha256()
@@ -240,9 +244,14 @@ class Part:
 
     def close(self) -> None:
         """What is there stays. May be called twice."""
-        descriptor, self._file = self._file, None
-        if descriptor is not None:
-            os.close(descriptor)
+        self._file = None
+        if self._release is not None:
+            self._release()
+
+    def _hold(self, descriptor: int) -> None:
+        """Until `close`, or until nobody knows of this any more: what is held, no other program touches."""
+        self._file = descriptor
+        self._release = weakref.finalize(self, os.close, descriptor)
 
     def _not_saved(self, error: OSError) -> NotSaved:
         reason = _REASONS.get(error.errno or 0, error.strerror)

@@ -166,6 +166,31 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return max(1, int(self.mailbox_messages * self.mailbox_share)), int(self.mailbox_bytes * self.mailbox_share)
 
 
+class AttachmentLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What files may take, and how long they stay."""
+
+    largest: Annotated[Size, Meta(description="Bytes of one file.")] = 100 * 1024 * 1024
+    quota: Annotated[
+        Size, Meta(description="Bytes of all files that one account has here; each counts from its beginning.")
+    ] = 1024 * 1024 * 1024
+    keep_days: Annotated[
+        float, Meta(gt=0, le=36500, description="Days that a file is kept once all of it is here.")
+    ] = 30.0
+    unfinished_hours: Annotated[
+        float, Meta(gt=0, le=8760, description="Hours that a file is kept to which nothing comes, but is not all here.")
+    ] = 24.0
+    remove_when_fetched: Annotated[
+        bool, Meta(description="Remove a file as soon as all devices that it was sent to have it.")
+    ] = True
+    chunks_in_flight: Annotated[
+        Count, Meta(description="Chunks, of 64 KiB, that one session may send or ask for at once.")
+    ] = 16
+    memory: Annotated[
+        int,
+        Meta(ge=1024 * 1024, le=2**40, description="Bytes of chunks that one process stores or hands out at once."),
+    ] = 64 * 1024 * 1024
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration. `load` makes it."""
 
@@ -193,6 +218,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "info"
     database: Database = Database()
     limits: Limits = Limits()
+    attachments: AttachmentLimits = AttachmentLimits()
 
     def __post_init__(self) -> None:
         if not self.public_host and self.host in EVERYWHERE:

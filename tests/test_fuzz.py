@@ -72,7 +72,7 @@ class Mistakes(SynchronousTestCase):
         write = LineShell._write
         self.patch(LineShell, "_write", lambda shell: write(shell) if shell.is_writable else None)
         deeds = [(0, "fill"), (0, "send"), (0, "close")]
-        moves = line.Input([b"{}"], [b"\n"], [], [], (200, 200), 0, 0, "close", set(), deeds)
+        moves = line.Input([b"{}"], [b"\n"], [], [], (200, 200), 0, 0, 0, "close", set(), deeds)
         self.assertRaises(AssertionError, line.check, moves)
 
     def test_a_request_that_is_not_answered(self) -> None:

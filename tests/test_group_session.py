@@ -324,7 +324,7 @@ class Sending(GroupCase):
         self.a.says(send)
         self.place.store.release()
         self.assertEqual(self.outcome(send), "unknown-group")
-        self.assertEqual(self.a.session._outgoing.unaccepted, 0)  # type: ignore[union-attr]
+        self.assertEqual(self.a.session._traffic.outgoing.unaccepted, 0)  # type: ignore[union-attr]
 
     def test_a_broken_store(self) -> None:
         self.groups._forget(self.chain.group)

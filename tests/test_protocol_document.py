@@ -19,7 +19,7 @@ from msgspec import inspect
 from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat import accounts, directory, errors, groups, store
-from fastchat.config import Limits
+from fastchat.config import AttachmentLimits, Limits
 from fastchat.delivery import outgoing
 from fastchat.errors import FastChatError, ProtocolError
 from fastchat.identity import groups as group_chain
@@ -209,8 +209,11 @@ class ErrorsAndLimits(SynchronousTestCase):
         rows = table(TEXT, "key")
         written = {code(key): default for key, default, *_ in rows}
         self.assertEqual(len(written), len(rows))
-        fields = msgspec.structs.fields(Limits)
-        expected = {f"limits.{field.name}": msgspec.json.encode(field.default).decode() for field in fields}
+        expected = {
+            f"{table}.{field.name}": msgspec.json.encode(field.default).decode()
+            for table, kind in (("limits", Limits), ("attachments", AttachmentLimits))
+            for field in msgspec.structs.fields(kind)
+        }
         self.assertEqual(written, expected)
         self.assertLessEqual({code(row[2]) for row in rows} - {"–"}, CODES)
 

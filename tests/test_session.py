@@ -12,6 +12,7 @@ from fastchat.identity.groups import group_id
 from fastchat.protocols import wire
 from fastchat.protocols.line import CLOSE_SECONDS
 from fastchat.protocols.session import BAD_FRAMES, COMMANDS, FINISH_SECONDS, LEAVE_SECONDS, State
+from fastchat.store import NewChunk
 from tests.support.calling import BODY, Peer, SessionCase
 from tests.support.delivery import now
 from tests.support.groups import Actor, GroupChain
@@ -36,6 +37,12 @@ MAY_BE_SAID: dict[State, set[type]] = {
         wire.GroupSend,
         wire.Whisper,
         wire.GroupWhisper,
+        wire.Attach,
+        wire.Chunk,
+        wire.Fetch,
+        wire.AttachmentFor,
+        wire.Fetched,
+        wire.Detach,
     },
 }
 """As PROTOCOL.md has it; written down a second time, so that a mistake in the machine's own table is seen."""
@@ -90,6 +97,7 @@ class Table(SessionCase):
             wire.LogRequest: wire.LogRequest(i, 0),
             wire.Ping: wire.Ping(i),
             **self.about_groups(i),
+            **self.about_files(i, peer),
         }
         return samples[kind]
 
@@ -110,8 +118,24 @@ class Table(SessionCase):
             wire.GroupWhisper: wire.GroupWhisper(group, BODY),
         }
 
+    def about_files(self, i: int, peer: Peer) -> dict[type, Any]:
+        """Of one that is whole, and one that is begun."""
+        whole, begun, data, memory = "aa" * 16, "bb" * 16, bytes(wire.CHUNK_SIZE), self.place.memory
+        for attachment in (whole, begun):
+            now(memory.begin_attachment(attachment, "alice", 1, 10**9, 0.0))
+        now(memory.store_chunks([NewChunk(whole, "alice", 0, data)], 0.0))
+        chunk = wire.Chunk(i, begun, 0)
+        return {
+            wire.Attach: wire.Attach(i, begun, 1),
+            wire.Chunk: wire.WithBytes(chunk, data) if peer.takes_bytes else chunk,
+            wire.Fetch: wire.Fetch(i, whole, 0),
+            wire.AttachmentFor: wire.AttachmentFor(i, whole, 1),
+            wire.Fetched: wire.Fetched(i, whole),
+            wire.Detach: wire.Detach(i, begun),
+        }
+
     def test_all_of_it(self) -> None:
-        self.assertEqual(len(KINDS), 19)
+        self.assertEqual(len(KINDS), 25)
         for state, allowed in MAY_BE_SAID.items():
             for kind in KINDS:
                 with self.subTest(f"{kind.__name__} while {state.value}"):

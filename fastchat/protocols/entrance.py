@@ -57,7 +57,7 @@ class Entrance:
         """Raises `UnsupportedVersion`."""
         if hello.version != VERSION:
             raise UnsupportedVersion(f"version {VERSION} is spoken here, not {hello.version}")
-        limits = self._service.limits
+        limits, files = self._service.limits, self._service.attachments.limits
         return Welcome(
             re=hello.id,
             version=VERSION,
@@ -71,6 +71,8 @@ class Entrance:
                 window_bytes=limits.window_bytes,
                 ping_every=limits.ping_seconds,
                 dead_after=limits.dead_seconds,
+                chunks=files.chunks_in_flight,
+                largest_attachment=files.largest,
             ),
         )
 

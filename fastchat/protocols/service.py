@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from twisted.internet.interfaces import IReactorTime
 
 from fastchat.accounts import Accounts
+from fastchat.attachments import Attachments
 from fastchat.config import Limits
 from fastchat.delivery import Counters, Delivery
 from fastchat.directory import Directory
@@ -28,6 +29,7 @@ class Service(Protocol):
     directory: Directory
     delivery: Delivery
     groups: Groups
+    attachments: Attachments
     failures: LoginFailures
     claims: Claims
     counters: Counters

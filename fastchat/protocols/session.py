@@ -21,7 +21,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from fastchat.delivery import Inbox, Outgoing
 from fastchat.errors import (
     FastChatError,
     FrameTooLong,
@@ -41,7 +40,13 @@ from fastchat.protocols.traffic import Traffic
 from fastchat.protocols.wire import (
     MAX_LINE,
     AddDevice,
+    Attach,
+    AttachmentFor,
+    Chunk,
     ClientMessage,
+    Detach,
+    Fetch,
+    Fetched,
     GoAway,
     GroupAct,
     GroupLogRequest,
@@ -62,6 +67,7 @@ from fastchat.protocols.wire import (
     Send,
     ServerMessage,
     Whisper,
+    WithBytes,
     error_from,
 )
 
@@ -117,8 +123,6 @@ class Session:
         self._silent = 0.0
         self._stuck = 0.0
         self._traffic: Traffic | None = None
-        self._outgoing: Outgoing | None = None
-        self._inbox: Inbox | None = None
         limits = service.limits
         self._requests = TokenBucket(limits.requests_per_second, limits.requests_burst, service.reactor.seconds)
         self._timer: IDelayedCall | None = service.reactor.callLater(
@@ -129,24 +133,22 @@ class Session:
 
     # --- what the connection reports ---------------------------------------------------------------------------------
 
-    def received(self, message: ClientMessage) -> None:
+    def received(self, message: ClientMessage | WithBytes) -> None:
         self._heard = True
         if self.state is State.CLOSED:
             return
-        command = COMMANDS.get(type(message))
+        said: Any = message.message if type(message) is WithBytes else message
+        command = COMMANDS.get(type(said))
         try:
             if self.state is not State.READY:
                 self._count_frame()
             if command is None or self.state not in command.states:
-                raise OutOfTurn(f"{type(message).__struct_config__.tag} cannot be said while {self.state.value}")
+                raise OutOfTurn(f"{type(said).__struct_config__.tag} cannot be said while {self.state.value}")
             if command.cost:
                 self._pay(command.cost)
             command.act(self, message)
         except FastChatError as error:
-            if self.state is State.READY and not self._bears_a_refusal():
-                self.end(RateLimited("what was refused is asked for again and again"))
-            else:
-                self._refuse(error, getattr(message, "id", UNSET))
+            self._refuse_what_was_said(error, getattr(said, "id", UNSET))
 
     def bad_frame(self, error: ProtocolError) -> None:
         self._heard = True
@@ -160,16 +162,16 @@ class Session:
 
     def writable(self, writable: bool) -> None:
         self._stuck = 0.0
-        if self._inbox is not None:
-            self._inbox.set_writable(writable)
+        if self._traffic is not None:
+            self._traffic.set_writable(writable)
 
     def lost(self) -> None:
         """The connection is gone. What was not received goes to mailboxes; what was not accepted is sent again."""
         self.state = State.CLOSED
         self._leaving = True
         self._stop_timer()
-        if self._inbox is not None:
-            self._inbox.close()
+        if self._traffic is not None:
+            self._traffic.close()
         self._service.ended(self)
 
     def tick(self, seconds: float) -> None:
@@ -201,18 +203,18 @@ class Session:
             self._timer = self._service.reactor.callLater(LEAVE_SECONDS, self._pipe.abort)
             return
         self._pipe.send(GoAway(after=after, reason=reason))
-        if self._inbox is None:
+        if self._traffic is None:
             self._close(LEAVE_SECONDS)
         else:
-            self._inbox.retire()
+            self._traffic.inbox.retire()
             self._timer = self._service.reactor.callLater(FINISH_SECONDS, self._close, LEAVE_SECONDS)
 
     def _close(self, grace: float = CLOSE_SECONDS) -> None:
         self.state = State.CLOSED
         self._stop_timer()
         self._pipe.close(grace)
-        if self._inbox is not None:
-            self._inbox.close()
+        if self._traffic is not None:
+            self._traffic.close()
 
     def _stop_timer(self) -> None:
         timer, self._timer = self._timer, None
@@ -224,6 +226,13 @@ class Session:
         self._pipe.send(error_from(error, re))
         if self.state is not State.READY:
             self._close()
+
+    def _refuse_what_was_said(self, error: FastChatError, re: int | UnsetType) -> None:
+        """The same for what the client could have known, which after login must have an end."""
+        if self.state is State.READY and not self._bears_a_refusal():
+            self.end(RateLimited("what was refused is asked for again and again"))
+        else:
+            self._refuse(error, re)
 
     def _pay(self, cost: int) -> None:
         if not self._requests.take(cost):
@@ -305,15 +314,22 @@ class Session:
         self._stop_timer()
         self._pipe.MAX_LENGTH = MAX_LINE
         self._pipe.is_known = True
+        self._pipe.takes_bytes = True
         try:
             self._traffic = Traffic(
-                self._service, self._pipe, device, self._requests, self._replaced, self.end, self._login_number
+                self._service,
+                self._pipe,
+                device,
+                self._requests,
+                self._replaced,
+                self.end,
+                self._refuse_what_was_said,
+                self._login_number,
             )
         except FastChatError as error:  # it has logged in elsewhere since, or is not to stay
             self.end(error)
             return
-        self._outgoing, self._inbox = self._traffic.outgoing, self._traffic.inbox
-        self._inbox.set_writable(self._pipe.is_writable)
+        self._traffic.set_writable(self._pipe.is_writable)
 
     def _replaced(self) -> None:
         if self._leaving:
@@ -373,4 +389,10 @@ COMMANDS: dict[type, Command] = {
     GroupSend: Command(_said(lambda ready, send: ready.groups.send(send)), _READY),
     Whisper: Command(_said(lambda ready, whisper: ready.groups.whisper(whisper)), _READY),
     GroupWhisper: Command(_said(lambda ready, whisper: ready.groups.whisper(whisper)), _READY),
+    Attach: Command(_asked(lambda ready, attach: ready.attachments.attach(attach)), _READY, cost=1),
+    Chunk: Command(_said(lambda ready, chunk: ready.attachments.store(chunk)), _READY),
+    Fetch: Command(_said(lambda ready, fetch: ready.attachments.fetch(fetch)), _READY),
+    AttachmentFor: Command(_asked(lambda ready, expect: ready.attachments.expect(expect)), _READY, cost=1),
+    Fetched: Command(_asked(lambda ready, fetched: ready.attachments.fetched(fetched)), _READY, cost=1),
+    Detach: Command(_asked(lambda ready, detach: ready.attachments.detach(detach)), _READY, cost=1),
 }

@@ -1,7 +1,7 @@
 """What is said on a chat connection after the login, and what it comes to: messages in both directions, and the answers
-to `keys`, `publish` and `log`. Groups and whispers are `group_traffic`'s. When each of these may be said, and which of
-a session's errors end it, is the session's; so is sending the answers to requests, but for `send`, which is answered
-when its recipients have it.
+to `keys`, `publish` and `log`. Groups and whispers are `group_traffic`'s, files `attachment_traffic`'s. When each of
+these may be said, and which of a session's errors end it, is the session's; so is sending the answers to requests, but
+for `send`, which is answered when its recipients have it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from fastchat.bus import Offer
 from fastchat.errors import FastChatError, ProtocolError, RateLimited, RequestError
 from fastchat.limits import TokenBucket
+from fastchat.protocols.attachment_traffic import AttachmentTraffic
 from fastchat.protocols.group_traffic import GroupTraffic
 from fastchat.protocols.line import Pipe
 from fastchat.protocols.service import Service
@@ -39,8 +40,9 @@ from fastchat.store import Device
 
 class Traffic:
     """Of one session of `device`. `requests` pays for receipts that say nothing new. `replaced` and `end` are the
-    session's: told when the device has logged in elsewhere; says why, and closes. `login`: its number. Raises
-    `Replaced` if the device has logged in elsewhere since, and why it was expelled, if it was."""
+    session's: told when the device has logged in elsewhere; says why, and closes. So is `refuse`: answers a request, by
+    its number, with an error, of which a session bears so many. `login`: its number. Raises `Replaced` if the device
+    has logged in elsewhere since, and why it was expelled, if it was."""
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class Traffic:
         requests: TokenBucket,
         replaced: Callable[[], None],
         end: Callable[[FastChatError], None],
+        refuse: Callable[[FastChatError, int], None],
         login: int,
     ) -> None:
         self._service = service
@@ -63,6 +66,17 @@ class Traffic:
         self.outgoing = service.delivery.outgoing(device.user, device.device, service.counters)
         self.inbox = service.delivery.open_inbox(device.device, self._deliver, pipe.send_line, replaced, login, end)
         self.groups = GroupTraffic(service, pipe, device, self.outgoing, self._sends, end)
+        self.attachments = AttachmentTraffic(service, pipe, device, refuse)
+
+    def set_writable(self, writable: bool) -> None:
+        """Whether the transport takes more: first messages, then files."""
+        self.inbox.set_writable(writable)
+        self.attachments.set_writable(writable)
+
+    def close(self) -> None:
+        """The session is over."""
+        self.attachments.close()
+        self.inbox.close()
 
     def send(self, send: Send) -> None:
         """Raises `ProtocolError`, `RequestError`, `RateLimited`."""

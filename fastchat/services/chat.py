@@ -58,6 +58,7 @@ class ChatService(Service):
         self.directory = node.directory
         self.delivery = node.delivery
         self.groups = node.groups
+        self.attachments = node.attachments
         self.failures = node.failures
         self.claims = node.claims
         self.reactor = node.reactor

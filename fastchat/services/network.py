@@ -20,6 +20,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from fastchat.accounts import Accounts
+from fastchat.attachments import Attachments
 from fastchat.bus.local import LocalBus
 from fastchat.config import Config
 from fastchat.delivery import Delivery
@@ -39,7 +40,7 @@ from fastchat.services.doorway import Doorway
 from fastchat.services.node import Node
 from fastchat.services.operations import OperationsService, Status
 from fastchat.services.postgres import EmbeddedPostgres
-from fastchat.store import Store
+from fastchat.store import AttachmentStore, Store
 from fastchat.store.postgres import PostgresStore
 
 CLOSE_SECONDS = 0.25
@@ -84,8 +85,10 @@ class Running(msgspec.Struct, frozen=True):
     """For a person; no password in it."""
 
 
-def build(config: Config, secrets: Secrets, store: Store, reactor: Reactor) -> tuple[Node, list[ChatService]]:
-    """The rules over this store, and the chat services over the rules. Nothing listens yet."""
+def build(
+    config: Config, secrets: Secrets, store: Store, chunks: AttachmentStore, reactor: Reactor
+) -> tuple[Node, list[ChatService]]:
+    """The rules over these stores, and the chat services over the rules. Nothing listens yet."""
     limits = config.limits
     clock = reactor.seconds
     bus = LocalBus()
@@ -98,6 +101,7 @@ def build(config: Config, secrets: Secrets, store: Store, reactor: Reactor) -> t
         directory=Directory(store, secrets.log_key),
         delivery=Delivery(store, bus, reactor, limits),
         groups=Groups(store, bus, limits, clock),
+        attachments=Attachments(chunks, config.attachments, reactor),
         placement=placement,
         failures=LoginFailures(clock, limits.login_failures_per_minute),
         claims=Claims(clock, limits.claims_per_second, limits.claims_burst, limits.claims_of_one),
@@ -174,10 +178,12 @@ class NetworkService(Service):
         await store.open()
         secrets = open_secrets(config.home, config.advertised_host)
         await store.add_invite(invite_digest(secrets.token), None, None)
-        self._node, chats = build(config, secrets, store, self._reactor)
+        self._node, chats = build(config, secrets, store, store, self._reactor)
         await self._node.directory.checkpoint()
         self._node.delivery.start()
         self._stops.append(_Stop("delivery", self._node.delivery.stop, WRITE_SECONDS))
+        self._node.attachments.start()
+        self._stops.append(_Stop("attachments", self._node.attachments.stop, WRITE_SECONDS))
         self._stops.append(_Stop("chat services", self._drain, None))
         services = []
         for chat in chats:

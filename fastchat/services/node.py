@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastchat.accounts import Accounts
+from fastchat.attachments import Attachments
 from fastchat.config import Config
 from fastchat.delivery import Delivery
 from fastchat.directory import Directory
@@ -27,6 +28,7 @@ class Node:
     directory: Directory
     delivery: Delivery
     groups: Groups
+    attachments: Attachments
     placement: Placement
     failures: LoginFailures
     claims: Claims

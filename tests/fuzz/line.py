@@ -1,5 +1,6 @@
 """Target `line`: the line shell. Whatever bytes come in whatever pieces, what its owner is told is what a plain reading
-of all of them together says; nothing after the end; nothing piles up; what goes out is what was sent, and no more."""
+of all of them together says; nothing after the end; nothing piles up; what goes out is what was sent, and no more. A
+chunk has few bytes here, so that many fit into what is drawn."""
 
 from __future__ import annotations
 
@@ -7,13 +8,14 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import cycle
 from typing import Any
+from unittest import mock
 
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from fastchat.errors import FrameTooLong, ProtocolError
-from fastchat.protocols import wire
+from fastchat.protocols import line, wire
 from fastchat.protocols.line import LineShell, Turn
 from tests.fuzz.mangling import Edit, cut, edited, edits, line_of, pieces, said
 from tests.fuzz.messages import Values
@@ -21,13 +23,14 @@ from tests.fuzz.transports import Wire
 from tests.fuzz.watching import Target, clean_log
 
 HARD = 3000
+CHUNK_SIZE = 50
 
 
 @dataclass(frozen=True)
 class Input:
-    """`limits`: of a line, before and after the item (message or error) number `raised_at`. `stops_at`: the item at
-    which the owner closes or aborts. `pauses`: items at which it stops reading for a while. `deeds`: what else is done
-    to the connection, after the piece of that number."""
+    """`limits`: of a line, before and after the item (message or error) number `raised_at`. `takes_bytes_at`: the item
+    from which the shell takes raw bytes. `stops_at`: the item at which the owner closes or aborts. `pauses`: items at
+    which it stops reading for a while. `deeds`: what else is done to the connection, after the piece of that number."""
 
     lines: list[bytes]
     ends: list[bytes]
@@ -35,6 +38,7 @@ class Input:
     sizes: list[int]
     limits: tuple[int, int]
     raised_at: int
+    takes_bytes_at: int
     stops_at: int
     how: str
     pauses: set[int]
@@ -75,6 +79,8 @@ class Owner:
         count = len(self.items)
         if count == self._given.raised_at:
             self.shell.MAX_LENGTH = self._given.limits[1]
+        if count == self._given.takes_bytes_at:
+            self.shell.takes_bytes = True
         if count == self._given.stops_at:
             getattr(self.shell, self._given.how)()
         if count in self._given.pauses:
@@ -82,31 +88,44 @@ class Owner:
 
 
 def plain_reading(data: bytes, given: Input) -> list[Any]:
-    """What the owner must be told, by the grammar of PROTOCOL.md: lines, and their limit."""
+    """What the owner must be told, by the grammar of PROTOCOL.md: lines, their limit, and the bytes of chunks."""
     items: list[Any] = []
-    limit = given.limits[0]
-    for number, line in enumerate(lines := data.split(b"\n")):
-        if len(line) > limit:
+    limit, takes_bytes = given.limits[0], given.takes_bytes_at == 0
+    while True:
+        content, end, data = data.partition(b"\n")
+        if len(content) > limit:
             return [*items, FrameTooLong]
-        if number == len(lines) - 1:
+        if not end:
             return items
         try:
-            items.append(wire.decode_client_message(line))
+            message = wire.decode_client_message(content)
+            if takes_bytes and isinstance(message, wire.Chunk):
+                if len(data) < CHUNK_SIZE:
+                    return items
+                message = wire.WithBytes(message, data[:CHUNK_SIZE])
+                data = data[CHUNK_SIZE:]
+            items.append(message)
         except ProtocolError as error:
             items.append(type(error))
         if len(items) == given.raised_at:
             limit = given.limits[1]
+        takes_bytes = takes_bytes or len(items) == given.takes_bytes_at
         if len(items) == given.stops_at:
             return items
-    return items
 
 
 def check(given: Input) -> None:
+    with mock.patch.object(line, "CHUNK_SIZE", CHUNK_SIZE):
+        _check(given)
+
+
+def _check(given: Input) -> None:
     data = edited(b"".join(map(bytes.__add__, given.lines, cycle(given.ends))), given.changes)
     clock, transport = Clock(), Wire()
     owner = Owner(given, transport)
     shell = LineShell(owner, wire.decode_client_message, Turn(clock), HARD)
     shell.MAX_LENGTH = given.limits[0]
+    shell.takes_bytes = given.takes_bytes_at == 0
     out = Out(shell, transport)
     with clean_log():
         shell.makeConnection(transport)
@@ -151,6 +170,12 @@ class Out:
                 if not self._transport.disconnecting:
                     self._sent.append(wire.encode(message) + b"\n")
                 self._shell.send(message)
+            case "send a chunk":
+                self._number += 1
+                chunk = wire.ChunkAnswer(self._number)
+                if not self._transport.disconnecting:
+                    self._sent.append(wire.encode(chunk) + b"\n" + b"\n" * CHUNK_SIZE)
+                self._shell.send(wire.WithBytes(chunk, b"\n" * CHUNK_SIZE))
             case "fill":
                 self._transport.fill()
             case "empty":
@@ -173,7 +198,13 @@ class Out:
 
 
 messages = Values().message(wire.ClientMessage).map(wire.encode)
-deeds = st.tuples(st.integers(0, 12), st.sampled_from(("send", "send", "send much", "fill", "empty", "close", "abort")))
+things = ("send", "send", "send much", "send a chunk", "fill", "empty", "close", "abort")
+deeds = st.tuples(st.integers(0, 12), st.sampled_from(things))
+chunks = st.builds(
+    lambda index, data: wire.encode(wire.Chunk(1, "f1" * 16, index)) + b"\n" + data,
+    st.integers(0, 9),
+    st.binary(min_size=CHUNK_SIZE, max_size=CHUNK_SIZE) | st.binary(max_size=2 * CHUNK_SIZE),
+)
 lengths = st.sampled_from((1, 30, 200, 1000, wire.MAX_LINE_BEFORE_LOGIN, wire.MAX_LINE))
 
 
@@ -181,12 +212,13 @@ lengths = st.sampled_from((1, 30, 200, 1000, wire.MAX_LINE_BEFORE_LOGIN, wire.MA
 def _inputs() -> st.SearchStrategy[Input]:
     return st.builds(
         Input,
-        lines=st.lists(line_of(said("C"), messages), max_size=12),
+        lines=st.lists(line_of(said("C"), messages) | chunks, max_size=12),
         ends=st.lists(st.sampled_from((b"\n", b"\n", b"\n", b"\r\n", b"", b"\n\n")), min_size=1, max_size=4),
         changes=edits,
         sizes=pieces,
         limits=st.tuples(lengths, lengths),
         raised_at=st.integers(0, 4),
+        takes_bytes_at=st.integers(0, 4),
         stops_at=st.integers(0, 12),
         how=st.sampled_from(("close", "abort")),
         pauses=st.sets(st.integers(1, 12), max_size=3),

@@ -74,6 +74,8 @@ class Values:
             return st.one_of([self.of(one) for one in get_args(hint)])
         if origin is tuple and get_args(hint)[1:] == (Ellipsis,):
             return self._tuple(self.of(get_args(hint)[0]), meta)
+        if origin is tuple:
+            return st.tuples(*(self.of(one) for one in get_args(hint)))
         if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
             return self._struct(hint)
         if hint not in _SIMPLE:

@@ -20,6 +20,7 @@ from fastchat.errors import Busy
 from fastchat.groups import state_of
 from fastchat.identity.groups import Create, group_id, read
 from fastchat.protocols import wire
+from fastchat.protocols.attachment_traffic import UNSENT
 from fastchat.protocols.session import PENDING_REQUESTS
 from tests.fuzz.cast import acts, added, device, group, people
 from tests.fuzz.mangling import edits, line_of, pieces, said
@@ -31,6 +32,8 @@ from tests.support.delivery import now
 from tests.support.rules import INVITE
 
 STRANGERS = 3
+FILES = ("f1" * 16, "f2" * 16)
+ABOUT_FILES = (wire.Attach, wire.Chunk, wire.Fetch, wire.AttachmentFor, wire.Fetched, wire.Detach)
 SMALL = {
     "unaccepted": 3,
     "window_messages": 4,
@@ -133,6 +136,7 @@ class World:
             actor = now(self.place.memory.device(read(statement).device))
             now(self.place.groups.act(actor, group().group, statement))
         self.place.delivery.start()
+        self.place.attachments.start()
         self.pair = Pair(self.place)
         self.strangers: list[Stranger | None] = [None] * STRANGERS
         self.gone: list[Stranger] = []
@@ -200,6 +204,9 @@ class World:
                 length = group().state.length + grown
                 named = tuple(device(name).id for name in names)
                 return wire.encode(wire.GroupSend(i, n, group().group, length, Raw(b'"Ag=="'), named))
+            case ("chunk", int(i), int(which), int(index)):
+                # The last of its bytes is a line's end, which is put behind every line here.
+                return wire.encode(wire.Chunk(i, FILES[which], index)) + b"\n" + b"\n" * (wire.CHUNK_SIZE - 1)
             case ("whisper",):
                 return wire.encode(wire.GroupWhisper(group().group, Raw(b'"Ag=="')))
             case ("to", int(i), int(n), [*names]):
@@ -223,16 +230,18 @@ class World:
     def _check_bounds(self, stranger: Stranger) -> None:
         session, limits = stranger.session, self.place.limits
         assert session._pending <= PENDING_REQUESTS
-        if session._outgoing is not None:
-            assert session._outgoing.unaccepted <= limits.unaccepted
-            assert len(session._outgoing._lanes) <= LANES
         if session._traffic is not None:
+            assert session._traffic.outgoing.unaccepted <= limits.unaccepted
+            assert len(session._traffic.outgoing._lanes) <= LANES
             assert len(session._traffic.groups._refused) <= limits.groups_per_user
-        if session._inbox is not None:
-            inbox = session._inbox
+            inbox = session._traffic.inbox
             assert len(inbox._handed) <= limits.window_messages
             assert len(inbox._held) <= limits.window_messages
             assert len(inbox._backlog) <= limits.mailbox_page
+            files = session._traffic.attachments
+            assert 0 <= files._unanswered <= self.place.attachments.limits.chunks_in_flight
+            assert len(files._asked) + len(files._readings) <= files._unanswered
+            assert len(files._readings) <= UNSENT
         assert stranger.shell._size <= limits.outbound_hard
 
     def ends(self) -> None:
@@ -253,6 +262,8 @@ class World:
         place = self.place
         place.clock.pump([1.0] * 12)
         now(place.delivery.stop())
+        now(place.attachments.stop())
+        assert place.attachments.held == 0
         assert not place.clock.getDelayedCalls(), place.clock.getDelayedCalls()
         assert not place.bus._inboxes
         assert not place.delivery._inboxes
@@ -267,8 +278,8 @@ class World:
         assert sorted(map(id, place.endings)) == sorted(map(id, everybody))
         for session in everybody:
             assert session._pending == 0
-            if session._outgoing is not None:
-                assert session._outgoing.unaccepted == 0
+            if session._traffic is not None:
+                assert session._traffic.outgoing.unaccepted == 0
 
 
 def check(given: tuple[bool, list[tuple[Any, ...]]]) -> None:
@@ -292,11 +303,13 @@ def _vocabulary() -> Values:
     requests = [request for _, request in everybody.values()]
     return Values(
         {
-            wire.DeviceId: [one.id for one in devices],
+            # To Python, every kind of id is the same annotation.
+            wire.DeviceId: [*(one.id for one in devices), group().group, group_id(acts()["create"].body), *FILES],
             wire.Name: [*everybody, "nobody"],
             wire.Signed: [*links, added()[1].link, *statements, *acts().values()],
-            wire.GroupId: [group().group, group_id(acts()["create"].body)],
             (wire.GroupSend, "length"): [group().state.length],
+            (wire.Attach, "chunks"): [1, 2, 20],
+            **{(kind, "attachment"): FILES for kind in ABOUT_FILES},
             wire.DeviceKeys: keys,
             wire.ScramVerifier: [request.verifier for request in requests],
             wire.Register: requests,
@@ -318,6 +331,9 @@ def _inputs() -> st.SearchStrategy[tuple[bool, list[tuple[Any, ...]]]]:
         st.tuples(st.just("received"), st.integers(-1, 2)),
         st.tuples(st.just("act"), st.integers(0, 99), st.sampled_from(sorted(acts()))),
         st.just(("whisper",)),
+        st.tuples(st.just("chunk"), st.integers(0, 99), st.integers(0, 1), st.integers(0, 2)),
+        st.builds(wire.Attach, st.integers(0, 99), st.sampled_from(FILES), st.sampled_from((1, 1, 2))).map(wire.encode),
+        st.builds(wire.Fetch, st.integers(0, 99), st.sampled_from(FILES), st.integers(0, 2)).map(wire.encode),
         st.tuples(
             st.just("to all"),
             st.integers(0, 99),

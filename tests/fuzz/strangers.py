@@ -40,6 +40,12 @@ ANSWERS: dict[type, type] = {
     wire.GroupsRequest: wire.GroupsAnswer,
     wire.GroupLogRequest: wire.GroupLogAnswer,
     wire.GroupSend: wire.Accepted,
+    wire.Attach: wire.Attached,
+    wire.Chunk: wire.ChunkStored,
+    wire.Fetch: wire.ChunkAnswer,
+    wire.AttachmentFor: wire.AttachmentDone,
+    wire.Fetched: wire.AttachmentDone,
+    wire.Detach: wire.AttachmentDone,
 }
 BEFORE_LOGIN = (wire.Welcome, wire.Registered, wire.ScramAnswer, wire.Added, wire.Error)
 
@@ -70,7 +76,7 @@ class Stranger:
 
     def received(self, message: Any) -> None:
         if self.session.state is not State.CLOSED:
-            self.asked.append(message)
+            self.asked.append(message.message if isinstance(message, wire.WithBytes) else message)
         self.session.received(message)
 
     def bad_frame(self, error: ProtocolError) -> None:
@@ -134,8 +140,15 @@ class Stranger:
     def heard(self) -> list[Any]:
         data = self._rest + b"".join(self.wire.written)
         self.wire.written.clear()
-        *lines, self._rest = data.split(b"\n")
-        self._heard += map(wire.decode_server_message, lines)
+        while b"\n" in data:
+            line, _, after = data.partition(b"\n")
+            message = wire.decode_server_message(line)
+            if isinstance(message, wire.ChunkAnswer):
+                assert len(after) >= wire.CHUNK_SIZE, "a chunk is written in one piece"
+                after = after[wire.CHUNK_SIZE :]
+            self._heard.append(message)
+            data = after
+        self._rest = data
         return self._heard
 
     # --- what must be so
@@ -158,8 +171,7 @@ class Stranger:
         else:
             assert kinds.count(wire.Ready) == 1
             assert all(issubclass(kind, BEFORE_LOGIN) for kind in kinds[: kinds.index(wire.Ready)])
-        if self.session._inbox is None:
-            assert self.session._outgoing is None
+        if self.session._traffic is None:
             return
         request = next(one for one in self.asked if isinstance(one, wire.Login))
         device = now(place.memory.device(request.device))

@@ -17,27 +17,16 @@ FILE = bytes(i % 251 for i in range(70_000))
 def converse(online: Any, member: Any) -> dict[str, str]:
     """`online`: the sender's connection, `member`: the recipient's. What is said stays there; answers with the file."""
     chunks = by_the_book.encrypted(KEY, FILE)
-    i = online.next_id()
-    online.heard(wire.Attach(i, ATTACHMENT, 2), wire.Attached(i, ((0, 2),)))
-    i, j = online.next_id(), online.next_id()
-    online.heard(wire.WithBytes(wire.Chunk(i, ATTACHMENT, 0), chunks[0]), wire.ChunkStored(i))
-    online.heard(wire.Attach(j, ATTACHMENT, 2), wire.Attached(j, ((1, 2),)))
-    i, j = online.next_id(), online.next_id()
-    online.heard(wire.WithBytes(wire.Chunk(i, ATTACHMENT, 1), chunks[1]), wire.ChunkStored(i))
-    online.heard(wire.Attach(j, ATTACHMENT, 2), wire.Attached(j, ()))
-    i = online.next_id()
-    online.heard(wire.AttachmentFor(i, ATTACHMENT, 1), wire.AttachmentDone(i))
-    for index in (0, 1):
-        i = member.next_id()
-        member.heard(wire.Fetch(i, ATTACHMENT, index), wire.WithBytes(wire.ChunkAnswer(i), chunks[index]))
-    i, j = member.next_id(), member.next_id()
-    member.heard(wire.Fetched(i, ATTACHMENT), wire.AttachmentDone(i))
-    member.heard(
-        wire.Fetch(j, ATTACHMENT, 0),
-        wire.Error("unknown-attachment", "The network does not have this attachment (any more), or not all of it.", j),
-    )
-    i = online.next_id()
-    online.heard(wire.Detach(i, ATTACHMENT), wire.AttachmentDone(i))
+    for index, chunk in enumerate(chunks):
+        online.say(wire.Attach(online.next_id(), ATTACHMENT, len(chunks)))
+        online.say_with_bytes(wire.WithBytes(wire.Chunk(online.next_id(), ATTACHMENT, index), chunk))
+    online.say(wire.Attach(online.next_id(), ATTACHMENT, len(chunks)))
+    online.say(wire.AttachmentFor(online.next_id(), ATTACHMENT, 1))
+    for index in range(len(chunks)):
+        member.say(wire.Fetch(member.next_id(), ATTACHMENT, index))
+    member.say(wire.Fetched(member.next_id(), ATTACHMENT))
+    member.say(wire.Fetch(member.next_id(), ATTACHMENT, 0))
+    online.say(wire.Detach(online.next_id(), ATTACHMENT))
     content = File(ATTACHMENT, KEY, len(FILE), hashlib.sha256(FILE).digest(), "numbers.bin", text="as I promised")
     found = {"content": encode_content(content).decode(), "key": KEY.hex(), "sha256": content.sha256.hex()}
     for index, chunk in enumerate(chunks):

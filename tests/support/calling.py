@@ -11,8 +11,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.accounts import Accounts
+from fastchat.attachments import Attachments
 from fastchat.bus.local import LocalBus
-from fastchat.config import Config, Limits
+from fastchat.config import AttachmentLimits, Config, Limits
 from fastchat.delivery import Counters, Delivery
 from fastchat.directory import Directory
 from fastchat.errors import ProtocolError
@@ -67,6 +68,7 @@ class Place:
         self.directory = Directory(self.store, LOG_KEY)
         self.delivery = Delivery(self.store, self.bus, self.clock, self.limits, self.clock.seconds)
         self.groups = Groups(self.store, self.bus, self.limits, self.clock.seconds)
+        self.attachments = Attachments(self.store, AttachmentLimits(), self.clock, self.clock.seconds)
         self.bus.watch(self.accounts.forget)
         self.failures = LoginFailures(self.clock.seconds, self.limits.login_failures_per_minute)
         self.claims = Claims(

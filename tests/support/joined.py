@@ -29,7 +29,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.bus.local import LocalBus
-from fastchat.config import Config, Limits
+from fastchat.config import AttachmentLimits, Config, Limits
 from fastchat.errors import Unreachable
 from fastchat.groups import Groups
 from fastchat.identity.invite import invite_digest
@@ -79,6 +79,7 @@ class Net:
         self.folder = folder
         self.folder.mkdir(parents=True)
         self.limits = Limits(**limits)
+        self.attachment_limits = AttachmentLimits()
         self.wall_ahead = 0.0
         """Seconds by which the wall clock of the services is ahead of the true time."""
         self.memory = MemoryStore(Config(home=folder, limits=self.limits), self.wall)

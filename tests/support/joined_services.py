@@ -10,6 +10,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from fastchat.accounts import Accounts
+from fastchat.attachments import Attachments
 from fastchat.delivery import Counters, Delivery
 from fastchat.directory import Directory
 from fastchat.errors import ProtocolError
@@ -45,6 +46,7 @@ class Service:
         self.directory = Directory(self.reach, net.log_key)
         self.delivery = Delivery(self.reach, net.bus, net.clock, net.limits, net.wall)
         self.groups = net.groups
+        self.attachments = Attachments(self.reach, net.attachment_limits, net.clock, net.wall)
         net.bus.watch(self.accounts.forget)
         self.failures = LoginFailures(net.clock.seconds)
         limits = net.limits
@@ -60,6 +62,7 @@ class Service:
         self._ticking.clock = net.clock
         self._ticking.start(TICK_SECONDS, now=False).addErrback(never)
         self.delivery.start()
+        self.attachments.start()
         self._placement.report(self.address, 0)
 
     def greeted(self, session: Session, lease: str) -> None:
@@ -78,6 +81,7 @@ class Service:
         self._placement.remove(self.name)
         self._ticking.stop()
         Deferred.fromCoroutine(self.delivery.stop()).addErrback(never)
+        Deferred.fromCoroutine(self.attachments.stop()).addErrback(never)
         for end in self.ends:
             if end.is_open:
                 end.abortConnection()

@@ -22,8 +22,8 @@ from twisted.internet.protocol import ClientCreator, Factory, ProcessProtocol, P
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.chaos.driver import tracebacks
 from tests.chaos.faults import FAULTS, plan
+from tests.chaos.logs import tracebacks
 from tests.chaos.mutants import MUTANTS
 from tests.chaos.proxy import Link, Proxy, Rule
 from tests.support.running import until

@@ -138,7 +138,17 @@ def show(verdict: Verdict) -> None:
         table.add_row(f"fault: {name}", str(times))
     table.add_row("faults", str(verdict.faults.total()))
     if history is not None:
-        for name in ("sent", "accepted", "received", "waiting", *KINDS):
+        for name in (
+            "sent",
+            "accepted",
+            "due",
+            "received",
+            "to_groups",
+            "from_groups",
+            "statements",
+            "waiting",
+            *KINDS,
+        ):
             table.add_row(name.replace("_", " "), str(getattr(history, name)))
     quiet = "never" if verdict.quiet_seconds is None else f"{verdict.quiet_seconds:.0f}"
     table.add_row("seconds until nothing was under way", quiet)

@@ -6,11 +6,19 @@ not know what faults there were: what one of them explains is handed in (`explai
 
 Journals are JSON lines, one for each event, written after the client has told of it:
 
-    {"shown": text, "from": user}         a message on the screen
-    {"unreadable": reason, "from": user}  a placeholder on the screen
-    {"sent": text}                        `send` has returned, so this text is in the vault
+    {"started": 1}                              the client has started
+    {"shown": text, "from": user, "id": id}     a message on the screen; with "in" if that is in a group's conversation
+    {"waits": id, "from": user}                 its place, if its key or what it rests on has not come
+    {"unreadable": reason, "from": user}        a placeholder on the screen
+    {"sent": text}                              `send` has returned, so this text is in the vault
+    {"went": n, "length": length}               written before message n leaves for a group whose chain has this length
+
+What goes to a group is due to everybody who was a member at the length of its chain with which the network has accepted
+it, and may be had by everybody who was one at any length with which it ever left; who was when, the chain says
+(`membership.py`).
 
 A kill may take a journal's last lines, and cut one: what is not in a journal proves nothing, what is there proves much.
+So of a group's messages, which may be filled in where they stand already, only the order within one life is believed.
 """
 
 from __future__ import annotations
@@ -18,46 +26,16 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 
-from tests.chaos.clients import ACCEPTED, FAILED, HAS_IT, Client, OutboxRow, Person, Row, Sent
-from tests.chaos.texts import Said, read
+from tests.chaos.clients import ACCEPTED, FAILED, HAS_IT, WAITS, Client, OutboxRow, Person, Row, Sent
+from tests.chaos.membership import Membership
+from tests.chaos.report import KINDS, Report
+from tests.chaos.texts import GROUP, Said, read
 
 __all__ = ["KINDS", "Person", "Report", "check"]
 
-KINDS = ("lost", "duplicated", "out_of_order", "corrupted", "phantom")
 EXAMPLES = 5
 """Of each kind in a report."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """Texts that the senders' vaults say were sent, and those of them that the network accepted; texts in the
-    recipients' vaults; the five numbers; what is still in an outbox. `shown`: texts in the journals. Marks (delivered,
-    read) are messages as well: they can be lost, too, or be phantoms, and wait."""
-
-    sent: int
-    accepted: int
-    received: int
-    lost: int
-    duplicated: int
-    out_of_order: int
-    corrupted: int
-    phantom: int
-    waiting: int
-    shown: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    @property
-    def clean(self) -> bool:
-        return self.waiting == 0 and not any(getattr(self, kind) for kind in KINDS)
-
-    def __str__(self) -> str:
-        numbers = ", ".join(f"{kind.replace('_', ' ')} {getattr(self, kind)}" for kind in KINDS)
-        head = (
-            f"sent {self.sent}, accepted {self.accepted}, received {self.received}, waiting {self.waiting}: {numbers}"
-        )
-        return "\n".join([head, *self.examples])
 
 
 def check(people: Sequence[Person], explained: Collection[str] = ()) -> Report:
@@ -70,6 +48,7 @@ def check(people: Sequence[Person], explained: Collection[str] = ()) -> Report:
     if len(clients) < len(people) or len({client.device for client in clients.values()}) < len(people):
         raise ValueError("two clients have one name or one device")
     history = _History(clients, explained)
+    history.judge_groups()
     for client in clients.values():
         history.judge_sender(client)
     for client in clients.values():
@@ -88,12 +67,30 @@ class _History:
         self._clients = clients
         self._by_device = {client.device: client for client in clients.values()}
         self._explained = frozenset(explained)
+        self._groups = Membership(clients.values())
+        self._due = 0
         self._found: dict[str, dict[object, str]] = {kind: {} for kind in KINDS}
         self._waiting: dict[object, str] = {}
         self._shown = 0
 
     def _finding(self, kind: str, key: object, what: str) -> None:
         self._found[kind].setdefault(key, what)
+
+    # --- groups ------------------------------------------------------------------------------------------------------
+
+    def judge_groups(self) -> None:
+        for number, (user, what) in enumerate(self._groups.damage):
+            self._finding("corrupted", (user, "group", number), f"{user}'s vault: {what}")
+        for client in self._clients.values():
+            for number, act in enumerate(client.acts):
+                self._waiting[client.user, "act", number] = f"{client.user} still wants to do to a group: {act}"
+
+    def _judge_length(self, said: Said, row: Row, box: OutboxRow | None, name: str) -> None:
+        """Of what went to a group: the chain by which it was encrypted."""
+        known = self._groups.length(said.recipient)
+        if row.length > known or (box is not None and box.length != row.length):
+            what = f"{name}: encrypted by {row.length} statements; there are {known}; its outbox: {box and box.length}"
+            self._finding("corrupted", row[1:3], what)
 
     # --- what a sender says ------------------------------------------------------------------------------------------
 
@@ -142,11 +139,17 @@ class _History:
             self._waiting[me.user, row.n] = f"{_name(said)} ({name}): still in the outbox"
         elif not sent.accepted and not sent.failed:
             self._finding("lost", said, f"{_name(said)} ({name}): {row.state or 'no state'}, but in no outbox")
-        elif sent.failed and row.reason not in self._explained:
+        elif sent.failed and not self._is_explained(me, said, row):
             self._finding("lost", said, f"{_name(said)} ({name}): failed, {row.reason or 'without a reason'}")
-        if said.recipient not in self._clients:
+        if said.is_to_group:
+            self._judge_length(said, row, box, name)
+        if said.recipient not in self._clients and not self._groups.length(said.recipient):
             self._finding("lost", said, f"{_name(said)} ({name}): nobody of that name is in this run")
         return said
+
+    def _is_explained(self, me: Client, said: Said, row: Row) -> bool:
+        """Whether a failure is no fault's: the run expects it, or its sender was in the group no more."""
+        return row.reason in self._explained or self._groups.has_been_out(said.recipient, me.user)
 
     def _judge_outbox(self, me: Client, box: OutboxRow, row: Row | None) -> None:
         name = f"{me.device}.{box.n} in {me.user}'s outbox"
@@ -172,38 +175,43 @@ class _History:
             self._finding("corrupted", row[1:3], f"{name} is not what the history says: {_cut(text)}")
 
     def _judge_mark(self, me: Client, box: OutboxRow, name: str) -> None:
-        recipient = self._clients.get(box.user)
         if box.state < ACCEPTED:
             self._waiting[me.user, box.n] = f"{name}: still in the outbox"
-        elif box.state == ACCEPTED and recipient is not None and (me.device, box.n) not in recipient.seen:
-            self._finding("lost", (me.device, box.n), f"{name}: accepted, and never taken there")
+        for user in self._groups.recipients(me, box) & self._clients.keys() if box.state == ACCEPTED else ():
+            if (me.device, box.n) not in self._clients[user].seen:
+                self._finding("lost", (me.device, box.n, user), f"{name}: accepted, and never taken by {user}")
 
     # --- what a recipient says ---------------------------------------------------------------------------------------
 
     def judge_recipient(self, me: Client) -> None:
-        highest: Counter[str] = Counter()
+        highest: Counter[tuple[str, str]] = Counter()
         for row in me.history:
             if row.device == me.device:
                 continue
             said = self._judge_received(me, row)
             if said is None:
                 continue
-            mine = me.received[said.sender]
+            mine, stream = me.received[said[:2]], said[:2]
             mine[said.counter] += 1
             if mine[said.counter] > 1:
                 copy = mine[said.counter]
                 what = f"{_name(said)}: copy {copy} in {me.user}'s vault, as {row.device}.{row.n}"
-                self._finding("duplicated", (*said, copy), what)
-            elif said.counter < highest[said.sender]:
-                what = f"{_name(said)} ({row.device}.{row.n}): in {me.user}'s vault after #{highest[said.sender]}"
-                self._finding("out_of_order", said, what)
-            highest[said.sender] = max(highest[said.sender], said.counter)
+                self._finding("duplicated", (_key(said, me), copy), what)
+            elif said.counter < highest[stream]:
+                what = f"{_name(said)} ({row.device}.{row.n}): in {me.user}'s vault after #{highest[stream]}"
+                self._finding("out_of_order", _key(said, me), what)
+            highest[stream] = max(highest[stream], said.counter)
         for device, n in me.asked:
             self._finding("corrupted", (device, n), f"{device}.{n} could not be read by {me.user}, and is asked for")
+        for device, n in me.unread:
+            self._waiting[me.user, device, n] = f"{device}.{n}: taken by {me.user}, and still cannot be read"
 
     def _judge_received(self, me: Client, row: Row) -> Said | None:
         """What it says it is, if it is a text to `me` at all."""
         name = f"{row.device}.{row.n} in {me.user}'s vault"
+        if row.unreadable == WAITS:
+            self._waiting[me.user, row.device, row.n] = f"{name}, from {row.sender}: still waits, {row.reason}"
+            return None
         if row.unreadable:
             self._finding("corrupted", row[1:3], f"{name}, from {row.sender}: unreadable, {row.reason}")
             return None
@@ -211,7 +219,7 @@ class _History:
         if said is None:
             self._finding("corrupted", row[1:3], f"{name}, from {row.sender}: {_cut(row.text)}")
             return None
-        if (said.sender, said.recipient) != (row.sender, me.user) or row.conversation != row.sender or row.own:
+        if not _is_in_its_place(me, said, row.sender, row.conversation) or row.own:
             what = f"{name}: shown as from {row.sender} in the conversation with {row.conversation}: {_cut(row.text)}"
             self._finding("corrupted", row[1:3], what)
             return None
@@ -224,7 +232,7 @@ class _History:
             elif row.at != sent.row.at:
                 self._finding("corrupted", row[1:3], f"{name}: {_name(said)} has another time than at its sender")
         if (row.device, row.n) not in me.seen:
-            self._finding("duplicated", (*said, "unseen"), f"{name}: {_name(said)} would be taken a second time")
+            self._finding("duplicated", (_key(said, me), "unseen"), f"{name}: would be taken a second time")
         return said
 
     def _judge_origin(self, me: Client, said: Said, text: str, name: str) -> None:
@@ -234,18 +242,27 @@ class _History:
         elif sent.row.text != text:
             what = f"{name}: {_cut(text)}; its sender's vault has {_cut(sent.row.text)}"
             self._finding("phantom", (said, text), what)
+        elif me.user not in self._groups.readers(self._clients[said.sender], sent.row.n, said.recipient):
+            self._finding(
+                "phantom", (said, me.user), f"{name}: {_name(said)} never went to {me.user}, who was no member"
+            )
 
     def _sent(self, said: Said) -> Sent | None:
         sender = self._clients.get(said.sender)
         return None if sender is None else sender.sent.get((said.recipient, said.counter))
 
     def judge_journal(self, me: Client) -> None:
-        shown: dict[str, Counter[int]] = defaultdict(Counter)
-        highest: Counter[str] = Counter()
+        shown: dict[tuple[str, str], Counter[int]] = defaultdict(Counter)
+        highest: Counter[tuple[str, str]] = Counter()
+        waited = set[str]()
         written = {row.text for row in me.history if row.device == me.device}
         for number, entry in enumerate(me.journal, start=1):
             line = f"line {number} of {me.user}'s journal"
-            if "unreadable" in entry:
+            if "started" in entry:
+                highest = Counter({stream: last for stream, last in highest.items() if stream[1] == me.user})
+            elif "waits" in entry:
+                waited.add(entry["waits"])
+            elif "unreadable" in entry:
                 self._finding("corrupted", (me.user, "line", number), f"{line}: unreadable, {entry['unreadable']}")
             elif "sent" in entry and entry["sent"] not in written:
                 key = read(entry["sent"]) or (me.user, "line", number)
@@ -253,24 +270,26 @@ class _History:
             if "shown" not in entry:
                 continue
             self._shown += 1
-            text, sender = entry["shown"], entry.get("from")
+            text, sender = entry["shown"], entry.get("from", "")
             said = read(text)
-            if said is None or (said.sender, said.recipient) != (sender, me.user):
+            if said is None or not _is_in_its_place(me, said, sender, entry.get("in", sender)):
                 self._finding("corrupted", (me.user, "line", number), f"{line}: from {sender}: {_cut(text)}")
                 continue
             self._judge_origin(me, said, text, line)
-            shown[said.sender][said.counter] += 1
-            if (copy := shown[said.sender][said.counter]) > 1:
-                self._finding("duplicated", (*said, copy), f"{_name(said)}: shown {copy} times ({line})")
-            elif said.counter < highest[said.sender]:
-                what = f"{_name(said)}: shown after #{highest[said.sender]} ({line})"
-                self._finding("out_of_order", said, what)
-            if not me.received[said.sender][said.counter]:
-                self._finding("lost", said, f"{_name(said)}: was shown ({line}), and is not in {me.user}'s vault")
-            highest[said.sender] = max(highest[said.sender], said.counter)
+            stream = said[:2]
+            shown[stream][said.counter] += 1
+            if (copy := shown[stream][said.counter]) > 1:
+                self._finding("duplicated", (_key(said, me), copy), f"{_name(said)}: shown {copy} times ({line})")
+            elif said.counter < highest[stream] and entry.get("id") not in waited:
+                what = f"{_name(said)}: shown after #{highest[stream]} ({line})"
+                self._finding("out_of_order", _key(said, me), what)
+            if not me.received[stream][said.counter]:
+                what = f"{_name(said)}: was shown ({line}), and is not in {me.user}'s vault"
+                self._finding("lost", _key(said, me), what)
+            highest[stream] = max(highest[stream], said.counter)
 
     def judge_names(self, me: Client) -> None:
-        """What `me` has taken, texts and marks: each a message that its sender's vault has, and has for `me`."""
+        """What `me` has taken, texts, marks and keys: each a message that its sender's vault has, and has for `me`."""
         for device, n in me.seen:
             sender = self._by_device.get(device)
             if sender is None:
@@ -278,7 +297,7 @@ class _History:
             elif n >= sender.next_n:
                 what = f"{device}.{n}, taken by {me.user}: {sender.user}'s vault has not come to it ({sender.next_n})"
                 self._finding("phantom", (device, n, me.user), what)
-            elif n not in sender.outbox or sender.outbox[n].user != me.user:
+            elif n not in sender.outbox or me.user not in self._groups.readers(sender, n, sender.outbox[n].user):
                 to = f"sent it to {sender.outbox[n].user}" if n in sender.outbox else "has no trace of it"
                 what = f"{device}.{n}, taken by {me.user}: {sender.user} {to}"
                 self._finding("phantom", (device, n, me.user), what)
@@ -287,28 +306,40 @@ class _History:
 
     def judge_arrivals(self, sender: Client) -> None:
         """Whether what the network has taken is where it was sent, and nothing that waits was overtaken."""
-        newest = {to: max(client.received[sender.user], default=0) for to, client in self._clients.items()}
         for (to, counter), sent in sender.sent.items():
-            recipient = self._clients.get(to)
-            if recipient is None or recipient.received[sender.user][counter]:
-                continue
             said = Said(sender.user, to, counter)
-            name = (sender.device, sent.row.n)
-            if sent.accepted:
-                held = "held unread" if name in recipient.held else "seen" if name in recipient.seen else "never seen"
-                what = f"{_name(said)} ({name[0]}.{name[1]}): {sent.row.state}; not in {to}'s vault ({held} there)"
-                self._finding("lost", said, what)
-            elif sent.waiting and counter < newest[to]:
-                what = f"{_name(said)}: waits at {sender.user}, and {to} has #{newest[to]} already"
-                self._finding("out_of_order", said, what)
+            members = self._groups.at(to, {sent.row.length}) - {sender.user}
+            for user in (members if said.is_to_group else {to}) & self._clients.keys():
+                self._due += sent.accepted
+                self._judge_arrival(said, sent, self._clients[user])
+
+    def _judge_arrival(self, said: Said, sent: Sent, recipient: Client) -> None:
+        received = recipient.received[said[:2]]
+        if received[said.counter]:
+            return
+        name, user = (sent.row.device, sent.row.n), recipient.user
+        if sent.accepted:
+            held = "held unread" if name in recipient.held else "seen" if name in recipient.seen else "never seen"
+            what = f"{_name(said)} ({name[0]}.{name[1]}): {sent.row.state}; not in {user}'s vault ({held} there)"
+            self._finding("lost", _key(said, recipient), what)
+        elif sent.waiting and (newest := max(received, default=0)) > said.counter:
+            what = f"{_name(said)}: waits at {said.sender}, and {user} has #{newest} already"
+            self._finding("out_of_order", _key(said, recipient), what)
 
     def report(self) -> Report:
         sent = [one for client in self._clients.values() for one in client.sent.values()]
+        received = [
+            (to, counts.total()) for client in self._clients.values() for (_, to), counts in client.received.items()
+        ]
         findings = {**self._found, "waiting": self._waiting}
         return Report(
             sent=len(sent),
             accepted=sum(one.accepted for one in sent),
-            received=sum(counts.total() for client in self._clients.values() for counts in client.received.values()),
+            received=sum(count for _, count in received),
+            due=self._due,
+            to_groups=sum(one.row.conversation.startswith(GROUP) for one in sent),
+            from_groups=sum(count for to, count in received if to.startswith(GROUP)),
+            statements=self._groups.statements,
             **{kind: len(found) for kind, found in findings.items()},
             shown=self._shown,
             examples=[
@@ -320,7 +351,18 @@ class _History:
 
 
 def _name(said: Said) -> str:
-    return f"{said.sender}>{said.recipient}#{said.counter}"
+    return f"{said.sender}>{said.recipient[:9] if said.is_to_group else said.recipient}#{said.counter}"
+
+
+def _key(said: Said, recipient: Client) -> object:
+    """One text for one of those whom it is for."""
+    return (*said, recipient.user) if said.is_to_group else said
+
+
+def _is_in_its_place(me: Client, said: Said, sender: str, conversation: str) -> bool:
+    """Whether what says this stands where `me` has it from whom it is from."""
+    place = said.recipient if said.is_to_group else said.sender
+    return said.sender == sender and conversation == place and (said.is_to_group or said.recipient == me.user)
 
 
 def _cut(text: str) -> str:

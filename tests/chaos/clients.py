@@ -12,6 +12,9 @@ from sqlcipher3 import dbapi2 as sqlcipher  # type: ignore[import-untyped]
 
 COMPOSED, SEALED, ACCEPTED, FAILED = range(4)
 """States of an outbox row, as in schema/1.sql."""
+KEYS = "!"
+"""How the queue of a group's keys begins."""
+WAITS = 2
 HAS_IT = ("accepted", "delivered", "read")
 """States of a message in the history that say that the network has it."""
 
@@ -27,7 +30,8 @@ class Person:
 
 
 class Row(NamedTuple):
-    """Of the history."""
+    """Of the history. `unreadable`: `WAITS` while its key, or what it rests on, has not come. `length`: as in the
+    outbox."""
 
     seq: int
     device: str
@@ -40,10 +44,12 @@ class Row(NamedTuple):
     state: str
     reason: str
     unreadable: int
+    length: int
 
 
 class OutboxRow(NamedTuple):
-    """Of the outbox."""
+    """Of the outbox. `user`: a user, a group's conversation, or `KEYS` and a group. `length`: of the group's chain by
+    which it was encrypted."""
 
     n: int
     user: str
@@ -52,6 +58,7 @@ class OutboxRow(NamedTuple):
     at: int
     state: int
     shown: int
+    length: int
 
 
 class Sent(NamedTuple):
@@ -77,6 +84,14 @@ class Client:
         self.seen: set[tuple[str, int]] = set()
         self.held: set[tuple[str, int]] = set()
         self.asked: set[tuple[str, int]] = set()
+        self.keys: dict[int, set[str]] = defaultdict(set)
+        """Of each message with keys of a group, the devices that it is for."""
+        self.chains: dict[str, list[bytes]] = defaultdict(list)
+        """By group, the bodies of the statements that are known here."""
+        self.acts: list[str] = []
+        """Of what was to be done to groups, what is not at its end."""
+        self.unread: set[tuple[str, int]] = set()
+        """What came for groups and waits for a key, or for statements."""
         self.damage: list[str] = []
         connection = sqlcipher.connect(str(person.vault_path), timeout=30.0, isolation_level=None)
         try:
@@ -89,10 +104,15 @@ class Client:
         finally:
             connection.close()
         self.journal = _journal(person.journal)
+        self.went: dict[int, set[int]] = defaultdict(set)
+        """Of each message to a group, the lengths of its chain with which it ever left."""
+        for entry in self.journal:
+            if "went" in entry:
+                self.went[entry["went"]].add(entry["length"])
         self.sent: dict[tuple[str, int], Sent] = {}
         """By recipient and counter."""
-        self.received: dict[str, Counter[int]] = defaultdict(Counter)
-        """By sender: how often each counter stands in the history."""
+        self.received: dict[tuple[str, str], Counter[int]] = defaultdict(Counter)
+        """By sender and addressee (this user, or a group): how often each counter stands in the history."""
 
     def _read(self, db: Any) -> None:
         meta = dict(db.execute("SELECT name, value FROM meta").fetchall())
@@ -107,6 +127,12 @@ class Client:
         self.seen = set(db.execute("SELECT device, n FROM seen").fetchall())
         self.held = set(db.execute("SELECT device, n FROM held").fetchall())
         self.asked = set(db.execute("SELECT device, n FROM retries").fetchall())
+        for n, device in db.execute("SELECT n, sealed.device FROM sealed JOIN outbox USING (n) WHERE user LIKE '!%'"):
+            self.keys[n].add(device)
+        for group, body in db.execute("SELECT group_id, body FROM group_statements ORDER BY group_id, position"):
+            self.chains[group].append(bytes(body))
+        self.acts = [str(act) for (act,) in db.execute("SELECT act FROM group_acts WHERE state = 0")]
+        self.unread = set(db.execute("SELECT device, n FROM group_bodies WHERE waits != ''").fetchall())
         self.damage += [str(row[0]) for row in db.execute("PRAGMA quick_check") if row[0] != "ok"]
 
 

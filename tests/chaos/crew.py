@@ -53,6 +53,7 @@ class Worker:
         """What the clients last said of themselves; empty while they are not there."""
         self.errors = Path(setup.directory) / f"worker-{setup.number}.err"
         self._talking = False
+        self._gathers = False
         self._note = note
         self._reactor = reactor
         self._file = Path(setup.directory) / f"worker-{setup.number}.json"
@@ -78,7 +79,7 @@ class Worker:
         self._reactor.spawnProcess(process, command[0], command, env=dict(os.environ), path=str(CHECKOUT))
         await self._prepared
         self._started = True
-        self._say(Command("start", users=sorted(self.offline), on=self._talking))
+        self._say(Command("start", users=sorted(self.offline), on=self._talking, gathers=self._gathers))
 
     async def kill(self) -> None:
         """Without a word."""
@@ -107,6 +108,11 @@ class Worker:
     def talk(self, on: bool) -> None:
         self._talking = on
         self._say(Command("talk", on=on))
+
+    def gather(self) -> None:
+        """Its clients see to their groups from now on."""
+        self._gathers = True
+        self._say(Command("gather"))
 
     def send_offline(self, user: str) -> None:
         self.offline.add(user)

@@ -21,9 +21,10 @@ from twisted.internet.defer import Deferred, DeferredList, DeferredLock, gatherR
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from tests.chaos import checker
+from tests.chaos import checker, parties
 from tests.chaos.crew import Crew, Worker
 from tests.chaos.faults import Planned, plan
+from tests.chaos.logs import read_logs
 from tests.chaos.proxy import Proxy
 from tests.chaos.server import Server
 from tests.chaos.worker import Setup
@@ -31,6 +32,8 @@ from tests.chaos.worker import Setup
 PROGRESS_SECONDS = 5.0
 JOIN_SECONDS = 120.0
 """For all clients to register and be ready, before anything goes wrong."""
+GATHER_SECONDS = 60.0
+"""For groups to come together, before anything goes wrong."""
 RECOVER_SECONDS, WORKING_SECONDS = 20.0, 2.0
 """After the network was away: until people are there, at most; and, as after its database was, without another such
 fault."""
@@ -77,7 +80,7 @@ class Verdict:
         return (
             self.history is not None
             and self.history.clean
-            and self.history.received > 0  # nothing is lost of nothing
+            and self.history.from_groups > 0  # nothing is lost of nothing
             and self.quiet_seconds is not None
             and not self.tracebacks
             and not self.notes
@@ -101,6 +104,7 @@ class Chaos:
         self._directory = directory
         self._began = reactor.seconds()
         self._keys = {f"user{number:02}": os.urandom(32) for number in range(options.clients)}
+        self._parties = parties.plan(list(self._keys), options.seed)
         self._over = False
         self._pauses: set[Deferred[None]] = set()
         self._locks: dict[str, DeferredLock] = {}
@@ -141,6 +145,11 @@ class Chaos:
             raise RuntimeError(f"not all clients could join; see {self._directory}")
         self.verdict.joined_seconds = self._elapsed()
         self._say(f"{options.clients} clients have joined after {self._elapsed():.0f} s")
+        for worker in self.crew.workers:
+            worker.gather()
+        if not await self._until(self._all_gathered, GATHER_SECONDS, "gathering"):
+            raise RuntimeError(f"not everybody came into their groups; see {self._directory}")
+        self._say(f"{len(self._parties)} groups have come together after {self._elapsed():.0f} s")
         rounds = max(1, round(options.seconds / options.round_seconds))
         plans = list(plan(options.seed, options.seconds, options.every, options.weights))
         for number in range(rounds):
@@ -152,7 +161,7 @@ class Chaos:
         await gatherResults([Deferred.fromCoroutine(worker.stop()) for worker in self.crew.workers], consumeErrors=True)
         self.verdict.history = checker.check(self._people())
         await self.server.stop()
-        self._read_logs()
+        self.verdict.tracebacks = read_logs(self._directory)
         return self.verdict
 
     async def stop(self) -> None:
@@ -193,6 +202,7 @@ class Chaos:
                 ports=self.proxy.ports[number],
                 directory=str(self._directory),
                 mutant=options.mutant,
+                parties=self._parties,
             )
             self.crew.workers.append(Worker(setup, self.note, self._reactor))
 
@@ -301,11 +311,16 @@ class Chaos:
         conditions = self.crew.conditions
         return len(conditions) == len(self._keys) and all(one.ready for one in conditions.values())
 
+    def _all_gathered(self) -> bool:
+        return not any(one.unsettled for one in self.crew.conditions.values())
+
     async def _quiet(self) -> bool:
-        """Everybody is there, and neither an outbox nor a mailbox holds anything; twice in a row."""
+        """Everybody is there, and in their groups, and neither an outbox nor a mailbox holds anything; twice in a
+        row."""
         for _ in range(2):
             conditions = self.crew.conditions
-            if not self._all_ready() or any(one.waiting for one in conditions.values()):
+            is_still = self._all_ready() and self._all_gathered()
+            if not is_still or any(one.waiting for one in conditions.values()):
                 return False
             if await self.server.waiting() != 0:
                 return False
@@ -338,7 +353,7 @@ class Chaos:
         ready = sum(one.ready for one in conditions)
         said, shown = sum(one.said for one in conditions), sum(one.shown for one in conditions)
         waiting = sum(one.waiting for one in conditions)
-        late = [user for user, one in self.crew.conditions.items() if one.waiting or not one.ready]
+        late = [user for user, one in self.crew.conditions.items() if one.waiting or one.unsettled or not one.ready]
         names = f" ({', '.join(late)})" if self._over and len(late) < 8 else ""
         return (
             f"{self._elapsed():4.0f} s: {ready} of {len(self._keys)} online, {said} said, {shown} shown since the last "
@@ -351,30 +366,3 @@ class Chaos:
     def _happened(self, what: str) -> None:
         with (self._directory / "faults.log").open("a", encoding="utf-8") as stream:
             stream.write(f"{time.strftime('%H:%M:%S')} {self._elapsed():7.2f} {what}\n")
-
-    # --- logs --------------------------------------------------------------------------------------------------------
-
-    def _read_logs(self) -> None:
-        files: Sequence[Path] = [
-            *(self._directory / "home" / "log").glob("fastchat.log*"),
-            *self._directory.glob("worker-*.log"),
-            *self._directory.glob("worker-*.err"),
-            self._directory / "twistd.out",
-        ]
-        for file in files:
-            if file.exists():
-                self.verdict.tracebacks.update(tracebacks(file.read_text(errors="replace")))
-
-
-def tracebacks(log: str) -> list[str]:
-    """The last line of each traceback in a log: the error."""
-    found: list[str] = []
-    inside = False
-    for line in log.splitlines():
-        line = line.removeprefix("\t")
-        if line.strip().startswith("Traceback (most recent call last)"):
-            inside = True
-        elif inside and line.strip() and not line.startswith((" ", "\t")):
-            found.append(line.strip()[:200])
-            inside = False
-    return found

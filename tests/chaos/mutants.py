@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from fastchat.bus import Offer
 from fastchat.bus.local import LocalBus
@@ -21,24 +20,11 @@ from fastchat.store.postgres import PostgresStore
 from fastchat_client.core import Core
 from fastchat_client.inbox import Inbox as ClientInbox
 from fastchat_client.outbox import Outbox
+from tests.chaos.group_mutants import GROUP_MUTANTS
+from tests.chaos.mutant import Mutant, Original
 
-Original = Callable[..., Any]
 LAZY_SECONDS = 1.0
 """How long the client that acknowledges too early puts off its commit."""
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """`says`: what is broken. `caught_by`: the numbers of a report, one of which must not be 0 ("waiting" is one, too).
-    `faults`: names of those in `tests.chaos.faults` that show it best. `patches`: (class, name, what makes the new from
-    the old)."""
-
-    name: str
-    side: Literal["server", "client"]
-    says: str
-    caught_by: tuple[str, ...]
-    faults: tuple[str, ...]
-    patches: tuple[tuple[type, str, Callable[[Original], Original]], ...] = field(repr=False)
 
 
 def apply(name: str) -> Callable[[], None]:
@@ -338,4 +324,4 @@ _ALL = (
     ),
 )
 
-MUTANTS: Mapping[str, Mutant] = {mutant.name: mutant for mutant in _ALL}
+MUTANTS: Mapping[str, Mutant] = {mutant.name: mutant for mutant in (*_ALL, *GROUP_MUTANTS)}

@@ -1,7 +1,7 @@
-"""What a chaos client says, to whom and when: bursts to people it likes, now and then to anybody.
+"""What a chaos client says, to whom and when: bursts to people it likes, to groups, now and then to anybody.
 
-One to one for now; a group will be one more kind of recipient. A text counts as said when the vault has it: so the
-counters are read from the vault at each start, and a `kill -9` makes no gap.
+A text counts as said when the vault has it: so the counters are read from the vault at each start, and a `kill -9`
+makes no gap.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ MOST_PADDING = 3000
 FRIENDS = 4
 FRIENDSHIP = 0.8
 """How much of it goes to friends: order shows only where many messages follow each other."""
+TO_GROUPS = 0.25
+"""How much goes to groups instead, for whoever is in any."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0123456789 .,:;#>!? äöüß – √ 漢字 🙂"
 
 
@@ -47,10 +49,13 @@ class Talk:
         """Seconds until the next burst."""
         return self._random.expovariate(1 / PAUSE_SECONDS)
 
-    def burst(self) -> Iterator[tuple[str, str]]:
-        """The next recipient's texts. Each counts when it is asked for: whoever asks has put the one before into the
-        vault."""
-        recipient = self._random.choice(self._friends if self._random.random() < FRIENDSHIP else self._others)
+    def burst(self, groups: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """The next recipient's texts; it may be one of `groups`. Each counts when it is asked for: whoever asks has put
+        the one before into the vault."""
+        if groups and self._random.random() < TO_GROUPS:
+            recipient = self._random.choice(groups)
+        else:
+            recipient = self._random.choice(self._friends if self._random.random() < FRIENDSHIP else self._others)
         for _ in range(self._random.randint(1, MOST_AT_ONCE)):
             padding = "".join(self._random.choices(LETTERS, k=int(MOST_PADDING * self._random.random() ** 4)))
             yield recipient, compose(self._user, recipient, self._counters[recipient] + 1, padding)

@@ -2,8 +2,9 @@
 
     <sender>><recipient>#<counter>:<16 hex digits>:<padding>
 
-The counter begins with 1 for each sender and recipient and has no gap. The digits begin the SHA-256 of everything
-else, so a text that was cut, mixed up or put into another's mouth does not fit. Nothing here knows vaults or networks.
+The recipient is a user's name, or a group's conversation ("#" and its id). The counter begins with 1 for each sender
+and recipient and has no gap. The digits begin the SHA-256 of everything else, so a text that was cut, mixed up or put
+into another's mouth does not fit. Nothing here knows vaults or networks.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import hashlib
 import re
 from typing import NamedTuple
 
+GROUP = "#"
+"""How the conversation of a group begins."""
 _DIGITS = 16
-_TEXT = re.compile(rf"([^>#:]+)>([^>#:]+)#([1-9][0-9]{{0,15}}):([0-9a-f]{{{_DIGITS}}}):(.*)", re.DOTALL)
+_TEXT = re.compile(rf"([^>#:]+)>(#?[^>#:]+)#([1-9][0-9]{{0,15}}):([0-9a-f]{{{_DIGITS}}}):(.*)", re.DOTALL)
 
 
 class Said(NamedTuple):
@@ -22,6 +25,10 @@ class Said(NamedTuple):
     sender: str
     recipient: str
     counter: int
+
+    @property
+    def is_to_group(self) -> bool:
+        return self.recipient.startswith(GROUP)
 
 
 def compose(sender: str, recipient: str, counter: int, padding: str = "") -> str:

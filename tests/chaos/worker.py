@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -31,14 +31,25 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
 from fastchat.identity.invite import Invite
-from fastchat.protocols.wire import ServiceAddress
+from fastchat.protocols.wire import ClientMessage, GroupSend, ServiceAddress
 from fastchat_client.connection import Connection
 from fastchat_client.core import Core
 from fastchat_client.dial import Line, dial
-from fastchat_client.events import Disconnected, Event, MessageHeld, MessageReceived, MessageUnreadable, Notice
+from fastchat_client.events import (
+    Disconnected,
+    Event,
+    GroupAlarm,
+    MessageHeld,
+    MessageReceived,
+    MessageUnreadable,
+    MessageWaiting,
+    Notice,
+)
 from fastchat_client.joining import prepare_registration
 from fastchat_client.vault import Vault
+from tests.chaos.parties import Parties
 from tests.chaos.talk import Talk
+from tests.chaos.texts import GROUP
 from tests.support.keys import root_key
 
 reactor: Any = installed
@@ -50,10 +61,13 @@ BEGIN_AGAIN_SECONDS = 2.0
 """After a connection that would not be tried again: a person who starts the program once more."""
 MOST_WAITING = 200
 """Messages in the outbox of a client above which it says nothing new."""
+TEND_SECONDS = 1.5
+"""Between two looks at one's groups."""
 
 
 class Setup(msgspec.Struct, frozen=True):
-    """What stays the same whenever the worker is started. `ports`: where each port of the network is found."""
+    """What stays the same whenever the worker is started. `ports`: where each port of the network is found. `parties`:
+    by name of a group, who is to be in it."""
 
     number: int
     seed: int
@@ -64,24 +78,28 @@ class Setup(msgspec.Struct, frozen=True):
     ports: dict[int, int]
     directory: str
     mutant: str
+    parties: dict[str, list[str]] = {}
 
 
 class Command(msgspec.Struct, frozen=True):
-    """`start` (with the clients that stay offline, and whether they talk), `talk`, `offline`, `online`, `deafen` a
-    client for some seconds, `stop`."""
+    """`start` (with the clients that stay offline, and whether they talk and see to their groups), `talk`, `gather`
+    (groups, from now on), `offline`, `online`, `deafen` a client for some seconds, `stop`."""
 
     do: str
     user: str = ""
     users: list[str] = []
     seconds: float = 0.0
     on: bool = False
+    gathers: bool = False
 
 
 class Condition(msgspec.Struct, frozen=True):
-    """How one client is. `waiting`: rows of its outbox that are not accepted, marks and the like too."""
+    """How one client is. `waiting`: rows of its outbox that are not accepted, marks and the like too. `unsettled`: what
+    is to be done about its groups."""
 
     ready: bool
     waiting: int
+    unsettled: int
     said: int
     shown: int
 
@@ -100,6 +118,20 @@ def longest_wait(tries: int) -> float:
     return min(FIRST_WAIT * 2.0**tries, LONGEST_WAIT)
 
 
+class JournalingCore(Core):
+    """Notes what is about to leave for a group, and by which length of its chain: of what is encrypted once more, its
+    vault only has the last."""
+
+    write: Callable[[dict[str, str | int]], None]
+
+    def take_messages(self) -> list[ClientMessage]:
+        messages = super().take_messages()
+        for message in messages:
+            if isinstance(message, GroupSend):
+                self.write({"went": message.n, "length": message.length})
+        return messages
+
+
 class Client:
     """One client. It is made on its vault, and goes on- and offline."""
 
@@ -112,9 +144,12 @@ class Client:
         self.shown = 0
         self._worker = worker
         self._vault = Vault.open(directory / f"{user}.vault", bytes.fromhex(setup.keys[user]))
-        self._core = Core(self._vault)
+        self._core = JournalingCore(self._vault)
+        self._core.write = self._write
         self._journal = os.open(directory / f"{user}.journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._write({"started": 1})
         self._talk = Talk(self._vault, user, setup.everybody, setup.seed)
+        self._parties = Parties(self._core, user, setup.parties, setup.seed)
         self._random = Random(f"{setup.seed} {user} connection")
         self._connection: Connection | None = None
         self._line: Line | None = None
@@ -169,7 +204,8 @@ class Client:
     @property
     def condition(self) -> Condition:
         [waiting] = self._vault.execute("SELECT COUNT(*) FROM outbox WHERE state < 2").fetchone()
-        return Condition(self._core.ready and self._connection is not None, waiting, self._talk.said, self.shown)
+        is_ready = self._core.ready and self._connection is not None
+        return Condition(is_ready, waiting, self._parties.unsettled, self._talk.said, self.shown)
 
     # --- talking -----------------------------------------------------------------------------------------------------
 
@@ -178,27 +214,41 @@ class Client:
         if self._worker.talking:
             reactor.callLater(self._talk.pause(), self.talk)
             if self._vault.waiting() < MOST_WAITING:
-                for recipient, text in self._talk.burst():
+                for recipient, text in self._talk.burst(self._parties.joined):
                     self._core.send_text(recipient, text)
                     self._write({"sent": text})
             if self._talk.looks_up():
                 for conversation in self._vault.conversations():
                     if conversation.unread:
                         self._core.mark_read(conversation.user)
+            self._parties.churn()
             if self._connection is not None:
                 self._connection.flush()
+
+    def gather(self) -> None:
+        """See to one's groups."""
+        self._parties.tend()
+        if self._connection is not None:
+            self._connection.flush()
 
     def _tell(self, events: list[Event]) -> None:
         for event in events:
             match event:
                 case MessageReceived():
                     self.shown += 1
-                    self._write({"shown": event.text, "from": event.sender})
+                    entry: dict[str, str | int] = {"shown": event.text, "from": event.sender, "id": event.id}
+                    if event.conversation.startswith(GROUP):
+                        entry["in"] = event.conversation
+                    self._write(entry)
                 case MessageUnreadable():
                     self._write({"unreadable": event.reason, "from": event.sender})
                     self._note(f"could not read {event.id} of {event.sender}: {event.reason}")
                 case MessageHeld():
                     self.log.info("{user} holds {id}: {reason}", user=self.user, id=event.id, reason=event.reason)
+                case MessageWaiting():
+                    self._write({"waits": event.id, "from": event.sender})
+                case GroupAlarm():
+                    self._note(f"{event.code}: {event.reason}")
                 case Notice():
                     self._note(f"{event.code}: {event.text}")
                 case Disconnected(retry_in=None):
@@ -207,7 +257,7 @@ class Client:
                 case _:
                     self.log.info("{user}: {event}", user=self.user, event=event)
 
-    def _write(self, entry: dict[str, str]) -> None:
+    def _write(self, entry: dict[str, str | int]) -> None:
         os.write(self._journal, json.dumps(entry).encode() + b"\n")
 
     def _begin_again(self) -> None:
@@ -234,6 +284,7 @@ class Worker(LineReceiver):
         self.talking = False
         self._clients: dict[str, Client] = {}
         self._reporting = LoopingCall(self._report_all)
+        self._gathering = LoopingCall(self._gather_all)
 
     def connectionMade(self) -> None:
         self._prepare()
@@ -252,6 +303,8 @@ class Worker(LineReceiver):
                 self._start(command)
             case "talk":
                 self._let_talk(command.on)
+            case "gather":
+                self._gather()
             case "offline":
                 self._watch(self._clients[command.user].offline())
             case "online":
@@ -282,6 +335,8 @@ class Worker(LineReceiver):
             if user not in command.users:
                 client.online()
         self._let_talk(command.on)
+        if command.gathers:
+            self._gather()
         self._reporting.start(REPORT_SECONDS).addErrback(self._failed)
 
     def _let_talk(self, on: bool) -> None:
@@ -290,11 +345,21 @@ class Worker(LineReceiver):
                 reactor.callLater(0, client.talk)
         self.talking = on
 
+    def _gather(self) -> None:
+        if not self._gathering.running:
+            self._gathering.start(TEND_SECONDS).addErrback(self._failed)
+
+    def _gather_all(self) -> None:
+        for client in self._clients.values():
+            client.gather()
+
     def _report_all(self) -> None:
         self.report(Report(clients={user: client.condition for user, client in self._clients.items()}))
 
     async def _stop(self) -> None:
         self.talking = False
+        if self._gathering.running:
+            self._gathering.stop()
         for client in self._clients.values():
             await client.offline()
         self._report_all()

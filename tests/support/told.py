@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import cache
 from pathlib import Path
@@ -86,7 +86,7 @@ class Told:
                 self.write(recipient, {"shown": text, "from": sender})
         return text
 
-    def write(self, user: str, entry: dict[str, str]) -> None:
+    def write(self, user: str, entry: Mapping[str, str | int]) -> None:
         """A line of a journal."""
         with self._journals[user].open("a", encoding="utf-8") as journal:
             journal.write(json.dumps(entry) + "\n")

@@ -230,8 +230,17 @@ def _decoded(name: str, blocks: Blocks, most_pixels: int) -> Image.Image:
 
 
 def _shown(image: Image.Image, blocks: Blocks) -> Image.Image:
-    """As it is to be seen: turned and in sRGB; `image` itself if it is so already."""
-    return image if blocks.frames > 1 else _in_srgb(_turned(image, blocks), blocks.icc)
+    """As it is to be seen: turned and in sRGB; `image` itself if it is so already. If not, the pixels of `image` are
+    given up as soon as they can be, while its tables stay: they may be hundreds of MiB."""
+    if blocks.frames > 1:
+        return image
+    turned = _turned(image, blocks)
+    if turned is not image:
+        image.close()
+    shown = _in_srgb(turned, blocks.icc)
+    if shown is not turned:
+        turned.close()
+    return shown
 
 
 _TURNS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +26,12 @@ STORED, UNKNOWN = ChunkOutcome.STORED, ChunkOutcome.UNKNOWN
 QUOTA = 1000 * CHUNK_SIZE
 NOW = 1_700_000_000.0
 DAY = 86_400.0
+
+EMPTY_CHUNKS = """
+alter table attachment_chunks drop constraint attachment_chunks_size;
+insert into attachment_chunks
+select number, unnest(%(indexes)s::integer[]), '' from attachments where id = %(attachment)s
+"""
 
 if TYPE_CHECKING:
     Base = TestCase
@@ -74,6 +80,10 @@ class AttachmentTests(Base):
 
     async def is_there(self, attachment: str) -> bool:
         return await self.store.chunks([(attachment, 0)]) != [None]
+
+    async def fill(self, attachment: str, indexes: Sequence[int]) -> None:
+        """Store so many chunks that what is in them does not matter."""
+        raise NotImplementedError
 
     async def refused(self, error: type[Exception], call: Coroutine[Any, Any, Any]) -> None:
         # The very class: `UnknownUser` is a `RequestError` as well.
@@ -168,13 +178,10 @@ class AttachmentTests(Base):
         self.assertEqual(await self.begin(A, 2), [(0, 2)])
 
     async def test_no_more_ranges_than_one_answer_has(self) -> None:
-        store = await self.store_with("alice")
+        await self.store_with("alice")
         count = 2 * MOST_RANGES + 20
         self.assertEqual(await self.begin(A, count, quota=2**40), [(0, count)])
-        content = data()
-        odd = [NewChunk(A, "alice", index, content) for index in range(1, count, 2)]
-        for start in range(0, len(odd), 16):
-            await store.store_chunks(odd[start : start + 16], NOW)
+        await self.fill(A, range(1, count, 2))
         expected = [(index, index + 1) for index in range(0, count, 2)]
         self.assertEqual(await self.begin(A, count), expected[:MOST_RANGES])
 
@@ -370,6 +377,10 @@ class MemoryAttachmentTests(AttachmentTests, TestCase):
         await self.memory.open()
         return self.memory
 
+    async def fill(self, attachment: str, indexes: Sequence[int]) -> None:
+        content = data()
+        await self.memory.store_chunks([NewChunk(attachment, "alice", index, content) for index in indexes], NOW)
+
     async def test_a_database_that_is_away(self) -> None:
         store = await self.store_with("alice")
         await self.upload(A)
@@ -395,4 +406,8 @@ class PostgresAttachmentTests(AttachmentTests, DatabaseTestCase):
     refused = AttachmentTests.refused
 
     async def make_store(self) -> BothStores:
-        return await self.open(await fresh_database(self))
+        self.dsn = await fresh_database(self)
+        return await self.open(self.dsn)
+
+    async def fill(self, attachment: str, indexes: Sequence[int]) -> None:
+        self.connect(self.dsn).execute(EMPTY_CHUNKS, {"attachment": attachment, "indexes": list(indexes)})

@@ -29,7 +29,7 @@ CHUNK_WRITERS = 2
 SLICE = 32
 """Chunks that are dropped in one transaction: 2 MiB, a few milliseconds."""
 SWEPT = 100
-"""Attachments that are removed in one transaction."""
+"""Attachments that are removed in one transaction, of each kind."""
 
 
 class PostgresAttachments:
@@ -122,10 +122,9 @@ class PostgresAttachments:
 
     async def sweep_attachments(self, now: float, unfinished_seconds: float, keep_seconds: float) -> int:
         parameters = {"unfinished": now - unfinished_seconds, "whole": now - keep_seconds, "limit": SWEPT}
-        swept, removed = 0, SWEPT
-        while removed == SWEPT:
-            removed = len(await self._chunk_dropper.run(lambda session: session.rows(_REMOVE_OLD, parameters)))
-            swept += removed
+        swept = 0
+        while removed := await self._chunk_dropper.run(lambda session: session.rows(_REMOVE_OLD, parameters)):
+            swept += len(removed)
         await self._drop(None)
         return swept
 

@@ -14,7 +14,8 @@ create table attachments (
     constraint attachments_readers check (devices > 0 and readers >= 0)
 );
 create index attachments_of_user on attachments (user_name);
-create index attachments_by_age on attachments (changed_at);
+create index attachments_unfinished on attachments (changed_at) where stored < chunks;
+create index attachments_whole on attachments (changed_at) where stored = chunks;
 
 -- Refers to nothing either: an attachment goes at once, its chunks follow in slices (attachment_remains). By number, not
 -- by id: the id may be begun again meanwhile.

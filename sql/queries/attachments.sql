@@ -73,11 +73,13 @@ select good.position is not null from batch left join good using (position) orde
 -- Through a binary cursor the data comes as it is, not in hexadecimal (docs/decisions/chunks-in-and-out.md). What is
 -- asked in one query is one transaction: the cursor goes with it.
 declare chunks no scroll binary cursor for
-select attachment_chunks.data
+select (
+    select attachment_chunks.data
+    from attachments join attachment_chunks on attachment_chunks.attachment = attachments.number
+    where attachments.id = wanted.id and attachments.stored = attachments.chunks
+        and attachment_chunks.index = wanted.index
+)
 from unnest(%(attachments)s::uuid[], %(indexes)s::integer[]) with ordinality as wanted (id, index, position)
-left join attachments on attachments.id = wanted.id and attachments.stored = attachments.chunks
-left join attachment_chunks
-    on attachment_chunks.attachment = attachments.number and attachment_chunks.index = wanted.index
 order by wanted.position;
 fetch all from chunks;
 
@@ -116,15 +118,23 @@ insert into attachment_remains (attachment) select number from gone returning at
 
 -- name: remove_old_attachments
 -- What somebody is changing at this moment is not old, or will be found the next time.
-with old as materialized (
+with unfinished as materialized (
     select number from attachments
-    where changed_at <= to_timestamp(%(unfinished)s) and stored < chunks
-        or changed_at <= to_timestamp(%(whole)s) and stored = chunks
+    where stored < chunks and changed_at <= to_timestamp(%(unfinished)s)
+    order by changed_at
+    limit %(limit)s
+    for update skip locked
+),
+whole as materialized (
+    select number from attachments
+    where stored = chunks and changed_at <= to_timestamp(%(whole)s)
+    order by changed_at
     limit %(limit)s
     for update skip locked
 ),
 gone as (
-    delete from attachments using old where attachments.number = old.number returning attachments.number
+    delete from attachments using (select number from unfinished union all select number from whole) as old
+    where attachments.number = old.number returning attachments.number
 )
 insert into attachment_remains (attachment) select number from gone returning attachment;
 

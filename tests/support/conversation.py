@@ -10,20 +10,26 @@ Whatever goes between a core and the network goes as the wire's bytes.
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import msgspec
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from fastchat.identity.root import RootKey
 from fastchat.protocols import wire
-from fastchat_client import speaking
+from fastchat_client import speaking, spool, uploads
+from fastchat_client.content import File
 from fastchat_client.core import Core
 from fastchat_client.entrance import Enrolment
 from fastchat_client.events import Event, MessageState, State
 from fastchat_client.joining import prepare_enrolment, prepare_registration
+from fastchat_client.uploads import Source, Upload
 from fastchat_client.vault import HistoryItem, Vault
 from tests.support.keys import root_key
 from tests.support.network import INVITE, Line, Network
@@ -154,11 +160,17 @@ class Person:
         self.vault = vault
         self.wall_ahead = 0.0
         """Seconds by which their machine's clock is ahead of the true time."""
-        self.core = Core(vault, scene.clock.seconds, self.wall, enrolment=enrolment)
+        self.folder: Path | None = None
+        """Where files go that nobody has asked for."""
+        self.outgoing = path.with_suffix(".outgoing")
+        wall, clock = self.wall, scene.clock.seconds
+        self.core = Core(vault, clock, wall, enrolment=enrolment, outgoing=self.outgoing)
         self.line: Line | None = None
         self.events: list[Event] = []
         self.is_first = enrolment is None
         self.said: list[wire.ClientMessage] = []
+        self.chunks: list[wire.WithBytes] = []
+        """Those that were sent."""
         self._path = path
         self._key = key
         self._enrolment = enrolment
@@ -186,7 +198,11 @@ class Person:
             self.line = None
         self.vault.close()
         self.vault = MortalVault.open(self._path, self._key)
-        self.core = Core(self.vault, self.scene.clock.seconds, self.wall, enrolment=self._enrolment)
+        wall, clock = self.wall, self.scene.clock.seconds
+        enrolment, folder = self._enrolment, self.folder
+        self.core = Core(self.vault, clock, wall, enrolment=enrolment, outgoing=self.outgoing, folder=folder)
+        if self.scene.network.files.asked:
+            gc.collect()  # a process that is gone holds no file open
 
     def wall(self) -> float:
         return self.scene.clock.seconds() + self.wall_ahead
@@ -203,13 +219,46 @@ class Person:
             if self.line is not None:
                 busy = True
                 self.line.say(wire.encode(message))
+        while self.line is not None and (asked := self.core.next_chunk()) is not None:
+            busy = True
+            if isinstance(asked, wire.WithBytes):
+                self.chunks.append(asked)
+                self.line.say(wire.encode(asked.message), asked.data)
+            else:
+                self.line.say(wire.encode(asked))
         while self.line is not None and self.line.heard:
             busy = True
-            self.core.receive(wire.decode_server_message(self.line.heard.popleft()))
+            heard = self.line.heard.popleft()
+            self.core.receive(heard if isinstance(heard, wire.WithBytes) else wire.decode_server_message(heard))
+        for work in self.core.take_work():
+            busy = True
+            self.core.worked(work, outcome(work.run))
         self.events += self.core.take_events()
         if self.line is not None and self.core.wants_close is not None:
             self.disconnects()
         return busy
+
+    def attaches(self, to: str, data: bytes, name: str = "notes.txt", text: str = "", **changes: Any) -> str:
+        """Note a file to be sent, as the messenger does; its attachment."""
+        spooled = spool.write(self.outgoing, BytesIO(data), name, largest=2**40)
+        key, digest = spooled.key, spooled.sha256
+        file = File(spooled.attachment, key, spooled.size, digest, name, text=text)
+        source = Source(f"/{name}", len(data), 0, False)
+        upload = Upload(to, msgspec.structs.replace(file, **changes), source, self.core.vault.now())
+
+        def note(vault: Vault, at: int) -> None:
+            with vault.transaction():
+                uploads.note(vault, upload)
+
+        try:
+            self.core.compose(note)
+        finally:
+            spooled.close()
+        return spooled.attachment
+
+    def brings(self, to: str, file: File) -> str:
+        """A message with a file that is on the network; its id."""
+        return self.core.compose(lambda vault, at: speaking.compose_file(vault, to, file, at))
 
     def says(self, to: str, text: str, reply: str = "") -> str:
         """The message's id."""
@@ -247,3 +296,11 @@ class Person:
     def states(self, message_id: str) -> list[State]:
         """Those that a message went through."""
         return [event.state for event in self.events if isinstance(event, MessageState) and event.id == message_id]
+
+
+def outcome(run: Callable[[], object]) -> object:
+    """What it returns, or the exception that it raises."""
+    try:
+        return run()
+    except Exception as problem:
+        return problem

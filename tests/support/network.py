@@ -25,7 +25,7 @@ from fastchat.identity.prekeys import verify_all
 from fastchat.identity.scram import CHANNEL_BINDING, MECHANISM
 from fastchat.protocols import wire
 from fastchat.protocols.wire import ServerMessage, Signed
-from tests.support import network_groups
+from tests.support import network_files, network_groups, network_uploads
 
 INVITE = "let-me-in"
 LIMITS = wire.SessionLimits(
@@ -36,6 +36,8 @@ LIMITS = wire.SessionLimits(
     window_bytes=2**20,
     ping_every=30.0,
     dead_after=75.0,
+    chunks=8,
+    largest_attachment=100 * 2**20,
 )
 LEAVES_AT_ONCE = 10
 
@@ -86,6 +88,8 @@ class Network:
         self.mangle: Callable[[str, ServerMessage], list[ServerMessage]] = lambda device, message: [message]
         self.withhold: set[str] = set()
         self.groups = network_groups.Groups()
+        self.files = network_files.Files()
+        self.uploads = network_uploads.Uploads()
 
     @property
     def log_public(self) -> bytes:
@@ -126,7 +130,7 @@ class Line:
     def __init__(self, network: Network, binding: ChannelBinding) -> None:
         self.network = network
         self.binding = binding
-        self.heard: deque[bytes] = deque()
+        self.heard: deque[bytes | wire.WithBytes] = deque()
         self.is_open = True
         self.device = ""
         self._challenge = b"c" * 32
@@ -135,16 +139,26 @@ class Line:
         self._k = 0
         self._window: deque[tuple[int, Mail]] = deque()
 
-    def say(self, line: bytes) -> None:
+    @property
+    def user(self) -> str:
+        return self._user
+
+    def say(self, line: bytes, data: bytes = b"") -> None:
+        """`data`: the raw bytes that follow the line of a chunk."""
         message = wire.decode_client_message(line)
         self.network.requests.append((self.device, message))
         try:
-            self._ACTIONS[type(message)](self, message)
+            if isinstance(message, wire.Chunk):
+                network_uploads.chunk(self, message, data)
+            else:
+                self._ACTIONS[type(message)](self, message)
         except FastChatError as error:
             self.tell(wire.error_from(error, message.id))
 
-    def tell(self, message: ServerMessage) -> None:
-        if self.is_open:
+    def tell(self, message: ServerMessage | wire.WithBytes) -> None:
+        if self.is_open and isinstance(message, wire.WithBytes):
+            self.heard.append(message)
+        elif self.is_open:
             self.heard.extend(map(wire.encode, self.network.mangle(self.device, message)))
 
     def close(self) -> None:
@@ -300,4 +314,6 @@ class Line:
         wire.Ping: _ping,
         wire.Whisper: _whisper,
         **network_groups.ACTIONS,
+        **network_files.ACTIONS,
+        **network_uploads.ACTIONS,
     }

@@ -17,22 +17,26 @@ class Pace:
 
     def __init__(self, most: int) -> None:
         self._most = max(1, most)
-        self._allowed = min(FIRST, self._most)
+        self._allowed = float(min(FIRST, self._most))
         self._quickest = float("inf")
+        self._has_waited = False
+        """Something has waited in a queue: from then on it is felt for where that begins, and not rushed into."""
 
     def may_send(self, in_flight: int) -> bool:
         """Whether one more may go, while so many are unanswered."""
-        return in_flight < self._allowed
+        return in_flight < int(self._allowed)
 
     def answered(self, seconds: float) -> None:
         """A chunk was answered so long after it was sent."""
         self._quickest = min(self._quickest, seconds)
         queued = seconds - self._quickest
         if queued < QUICK:
-            self._allowed = min(self._allowed + 1, self._most)
-        elif queued > SLOW:
+            self._allowed = min(self._allowed + (1 / self._allowed if self._has_waited else 1), self._most)
+            return
+        self._has_waited = True
+        if queued > SLOW:
             self._allowed = max(self._allowed - 1, 1)
 
     def refused(self) -> None:
         """The network has not taken one for now."""
-        self._allowed = max(self._allowed // 2, 1)
+        self._allowed = max(self._allowed / 2, 1)

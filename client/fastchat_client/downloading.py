@@ -72,13 +72,14 @@ class Downloads:
         if not self._has_begun:
             self._has_begun = True
             downloads.go_on(self._vault)
-        self._fill()
+        self.pick_up(live)
 
     def pick_up(self, live: Live) -> None:
         self._fill()
+        self._sweep()
 
     def by_the_second(self, live: Live) -> None:
-        self._fill()
+        self.pick_up(live)
         now = self._parts.clock()
         for download in self._open:
             if not download.is_open and now >= download.not_before:
@@ -170,6 +171,7 @@ class Downloads:
         for download in [one for one in self._open if one.file.attachment == attachment]:
             self._open.remove(download)
             self._let_go(download)
+        self._sweep()
         self._fill()
         return bool(found)
 
@@ -185,8 +187,6 @@ class Downloads:
             self._open.remove(download)
             self._let_go(download)
             self._tell_failed(download.wanted, CANCELLED, "it was cancelled, or its message is gone")
-        for path in files.leftovers(self._vault):
-            self._remove(path, partial(saving.remove, path))
         taken = {download.wanted.part for download in self._open} | self._removing
         known = {download.wanted.seq for download in self._open}
         for seq in going:
@@ -318,6 +318,11 @@ class Downloads:
         if download.part.is_there:
             files.leave(self._vault, download.part.path)
         self._remove(download.part.path, download.part.discard)
+
+    def _sweep(self) -> None:
+        """What is superfluous goes; what another program has for now is looked at again a second later."""
+        for path in files.leftovers(self._vault):
+            self._remove(path, partial(saving.remove, path))
 
     def _remove(self, path: Path, run: Callable[[], bool]) -> None:
         def removed(result: bool | Exception) -> None:

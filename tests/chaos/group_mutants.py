@@ -6,13 +6,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from msgspec.structs import replace
+
 from fastchat.delivery.writer import ROW_BYTES, MailWriter
 from fastchat.groups import Groups
 from fastchat.identity.groups import Join, Leave, Remove
 from fastchat.protocols.group_traffic import GroupTraffic
 from fastchat.store import Stored
 from fastchat.store.postgres import PostgresStore
-from fastchat_client.outbox import Outbox
+from fastchat_client.sending import Sender
 from tests.chaos.mutant import Mutant, Original
 
 
@@ -81,11 +83,17 @@ def _taken_by_any_chain(submit: Original) -> Original:
     return submitted
 
 
-def _leave_one_behind(left_over: Original) -> Original:
-    def forgotten(self: Any, message: Any, devices: Sequence[str]) -> None:
-        left_over(self, message, devices[:-1])
+def _overlook_last(refused: Original) -> Original:
+    def overlooked(self: Any, request: int, error: Any) -> None:
+        _, to = self._parts.outbox._requests.get(request, (0, ("",)))
+        if not error.devices or not to[0].startswith("#"):
+            refused(self, request, error)
+        elif len(error.devices) == 1:
+            self.accepted(request)
+        else:
+            refused(self, request, replace(error, devices=error.devices[:-1]))
 
-    return forgotten
+    return overlooked
 
 
 GROUP_MUTANTS = (
@@ -140,9 +148,9 @@ GROUP_MUTANTS = (
     Mutant(
         "one-left-behind",
         "client",
-        "Of the devices of a group that could not be reached, the last one is not sent the message again.",
+        "Of the devices of a group that a message could not be stored for, the last one is not sent it again.",
         ("lost",),
         ("SIGSTOP of a backend", "kill of PostgreSQL", "people who are away"),
-        ((Outbox, "left_over", _leave_one_behind),),
+        ((Sender, "refused", _overlook_last),),
     ),
 )

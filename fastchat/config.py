@@ -49,7 +49,7 @@ class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 10.0
     connections: Annotated[
         Count,
-        Meta(description="Connections for reading and accounts; mail is written by one more and removed by another."),
+        Meta(description="Connections for reading and accounts; mail has two others, chunks of files have four."),
     ] = 4
 
 

@@ -211,6 +211,17 @@ class Sent(PictureTest):
         for profile in (srgb, made.wide_profile()[:200], b"no profile"):
             source = made.saved(made.scene(), "PNG", icc_profile=profile)
             self.assertEqual(opened(self.sent(source).data).tobytes(), made.scene().tobytes())
+            source = made.photo(1, icc=profile)
+            self.assertEqual(opened(self.sent(source).data).tobytes(), opened(source).tobytes())
+
+    def test_one_and_sixteen_bits_stay_whatever_the_profile(self) -> None:
+        darker = Image.frombytes("I;16", (256, 8), bytes(byte for at in range(255, -1, -1) for byte in (99, at)) * 8)
+        for image in (made.scene().convert("1"), darker):
+            source = made.saved(image, "PNG", icc_profile=made.wide_profile())
+            picture = opened(self.sent(source).data)
+            self.assertEqual((picture.mode, picture.tobytes()), (image.mode, image.tobytes()))
+        thumbnail = open_thumbnail(self.sent(made.saved(darker, "PNG")).thumbnail)
+        self.assertTrue(all(abs(255 - at - colour(thumbnail, (at, 4))[0]) < 9 for at in (5, 100, 190, 250)))
 
     def test_cmyk_becomes_rgb(self) -> None:
         picture = opened(self.sent(made.photo(1, image=made.scene().convert("CMYK"))).data)

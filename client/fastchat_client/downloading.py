@@ -56,7 +56,8 @@ class Downloads:
 
     def brought(self, said: Said, file: File) -> None:
         """A message has: small ones are fetched unasked."""
-        if self._folder is not None and not said.earlier and file.size <= settings.auto_download(self._vault):
+        most = settings.auto_download(self._vault)
+        if self._folder is not None and not said.earlier and 0 < most >= file.size:
             downloads.want_unasked(self._vault, Ref(said.sender.device, said.n), file.size, self._folder)
             self._fill()
 

@@ -116,6 +116,7 @@ class Uploads:
         """As many as are sent at once; those that are gone were cancelled."""
         noted = uploads.attachments(self._vault)
         for sending in [one for one in self._open if one.attachment not in noted]:
+            self._remove_spool(sending.attachment)
             self._over(sending, Cancelled())
         under_way = {sending.attachment for sending in self._open}
         for attachment in [attachment for attachment in noted if attachment not in under_way]:

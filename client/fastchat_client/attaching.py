@@ -150,11 +150,12 @@ def _open(path: Path, original: bool) -> _Opened:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise _unreadable(path, error) from None
+    known = os.fstat(descriptor)
+    if not stat.S_ISREG(known.st_mode):
+        os.close(descriptor)
+        raise RequestError(f"{path} is no file that can be sent")
     file = os.fdopen(descriptor, "rb", buffering=0)
     try:
-        known = os.fstat(descriptor)
-        if not stat.S_ISREG(known.st_mode):
-            raise RequestError(f"{path} is no file that can be sent")
         return _Opened(
             Source(str(path), known.st_size, known.st_mtime_ns, original), file, os.pread(descriptor, HEAD, 0)
         )

@@ -16,7 +16,7 @@ from sqlcipher3 import dbapi2 as sqlcipher  # type: ignore[import-untyped]
 from fastchat.errors import Busy, ConfigError, FastChatError, LoginFailed, RequestError, TrustError, Unreachable
 from fastchat.identity.invite import Invite, host_and_port
 from fastchat.identity.names import check_name
-from fastchat_client import cli_conversations, cli_devices, cli_messages, cli_people, once
+from fastchat_client import cli_conversations, cli_devices, cli_files, cli_messages, cli_people, once
 from fastchat_client.cli_groups import group
 from fastchat_client.cli_options import WHERE, shared, typed_as
 from fastchat_client.entrance import Stage
@@ -121,7 +121,7 @@ def chat(who: str | None, plain: bool, profile_dir: Path | None, password_file: 
         return run(lambda running: talk(running, opened.profile, opened.vault, conversation), on_asyncio=not plain)
 
 
-for _module in (cli_messages, cli_conversations, cli_people, cli_devices):
+for _module in (cli_messages, cli_files, cli_conversations, cli_people, cli_devices):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 cli.add_command(group)

@@ -12,15 +12,17 @@ import click
 import msgspec
 
 from fastchat_client import listening, speaking
+from fastchat_client.cli_files import send_files
 from fastchat_client.cli_options import WHERE, json_option, shared, timeout_option, writable
 from fastchat_client.errands import Errand, carry_out, outgoing
 from fastchat_client.events import State, iso
+from fastchat_client.file_errands import Wanted
 from fastchat_client.marking import marks_of, reactions_of
-from fastchat_client.naming import conversation_named, message, message_named
+from fastchat_client.naming import conversation_named, message, message_named, short_id
 from fastchat_client.once import progress
 from fastchat_client.opening import Opened, open_profile
 from fastchat_client.running import run
-from fastchat_client.terminal import render
+from fastchat_client.terminal import render, render_files
 from fastchat_client.terminal.text import clean_line, clock, json_line, look_of
 from fastchat_client.vault import Vault
 
@@ -29,25 +31,44 @@ from fastchat_client.vault import Vault
 @click.argument("who", type=WHERE)
 @click.argument("text", required=False)
 @click.option("--reply", "answered", metavar="ID", help="The message that it answers; history --ids shows them.")
+@click.option(
+    "--file",
+    "paths",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="PATH",
+    help="A file or a picture to go with it; may be given more than once.",
+)
+@click.option("--original", is_flag=True, help="Pictures as they are, also the place and the time that stand in them.")
+@json_option
 @timeout_option
 @shared
 def send(
     who: str,
     text: str | None,
     answered: str | None,
+    paths: tuple[Path, ...],
+    original: bool,
+    as_json: bool,
     seconds: float | None,
     profile_dir: Path | None,
     password_file: Path | None,
 ) -> int:
     """Send TEXT (or what comes on stdin, if it is - or left out) to WHO, somebody or a '#group'; done once it cannot
-    be lost any more."""
-    text = _text(text)
-    if not who.startswith("#"):
+    be lost any more. With --file, a file or a picture, and TEXT with it; what breaks off goes on where it was."""
+    if not paths and (original or as_json):
+        raise click.UsageError("--original and --json are for --file")
+    text = _text(text) if not paths or text == "-" else text or ""
+    if not who.startswith("#") and text:
         speaking.check_text(who, text)
     with open_profile(profile_dir, password_file) as opened:
         vault = opened.vault
         if who == opened.profile.facts.user:
             raise click.UsageError("that is you")
+
+        if paths:
+            reply = message_named(vault, answered) if answered else ""
+            return send_files(opened, Wanted(who, paths, text, reply, original), as_json, seconds)
 
         def compose(to: str) -> Errand:
             reply = message_named(vault, answered) if answered else ""
@@ -98,12 +119,15 @@ def history(
         me, look, now = vault.whoami(), look_of(sys.stdout), datetime.now(UTC)
         for item in items:
             if as_json:
-                signs = [{"from": user, "emoji": emoji} for user, emoji in reactions_of(vault, item.id)]
+                marks = [{"from": user, "emoji": emoji} for user, emoji in reactions_of(vault, item.id)]
                 fields = {**msgspec.to_builtins(item), "at": iso(item.at)}
-                click.echo(json_line({**fields, "reactions": signs} if signs else fields))
+                click.echo(json_line({**fields, "reactions": marks} if marks else fields))
                 continue
             quote = _quote(vault, item.reply, item.conversation) if item.reply else ""
-            line = render.history(item, now, look, me, quote=quote, reactions=reactions_of(vault, item.id))
+            text = render_files.said(item.file, item.text, look)
+            file = f"(fastchat fetch {short_id(item.id)})" if item.file is not None and not item.own else ""
+            signs = reactions_of(vault, item.id)
+            line = render.history(item, now, look, me, quote=quote, reactions=signs, text=text, file=file)
             click.echo(writable(render.plain(line)[render.MARGIN :]) + (f"  [{item.id}]" if ids else ""))
         if not items:
             progress(f"no messages with {who}")
@@ -114,7 +138,8 @@ def _quote(vault: Vault, message_id: str, conversation: str) -> str:
     """Never words of another conversation, of which whoever answers knows no more than the number."""
     item = message(vault, message_id)
     is_here = item is not None and item.conversation == conversation
-    return item.text if item is not None and is_here and item.text else "an earlier message"
+    text = render_files.said(item.file, item.text, look_of(sys.stdout)) if item is not None and is_here else ""
+    return text or "an earlier message"
 
 
 # --- of single messages ----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Something that is to be done on the network, and waited for: a message, or an act upon a group.
+"""Something that is to be done on the network, and waited for: a message, an act upon a group, a file.
 
 It is composed into the vault first, and from there it is done sooner or later, whatever becomes of this process. Then
 either this process connects and does it, or it looks on while the one does that is connected with this profile.
@@ -6,7 +6,7 @@ either this process connects and does it, or it looks on while the one does that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from twisted.internet.task import LoopingCall, deferLater
@@ -39,14 +39,17 @@ class Errand:
     undone: str = "nothing was done"
     to: str = ""
     """The user whose changed key keeps it back."""
+    later: str = "goes out at the next connection"
 
     @property
     def kept(self) -> str:
-        return f"{self.waits} and goes out at the next connection"
+        return f"{self.waits} and {self.later}"
 
 
 Composing = Callable[[str], Errand]
 """Composes it for a conversation, once."""
+Beginning = Callable[[Messenger], Awaitable[Errand]]
+"""Begins it by a messenger, and says what it is then."""
 
 
 def carry_out(profile: Profile, vault: Vault, where: str, compose: Composing, seconds: float | None) -> int:
@@ -77,18 +80,41 @@ async def connect_for(
 ) -> int:
     """This process holds the profile's lock, connects, and does it."""
     began = running.reactor.seconds()
-    try:
-        conversation = where and resolve(vault, where)
-    except UnknownGroup:
-        conversation = await find(running, profile, vault, where, seconds)
-    errand = compose(conversation)
+    errand = compose(await conversation_of(running, profile, vault, where, seconds))
     if (outcome := _outcome(vault, errand)) is not None:
         return _ended(outcome)
+
+    async def composed(_: Messenger) -> Errand:
+        return errand
+
+    left = None if seconds is None else max(0.0, seconds - (running.reactor.seconds() - began))
+    return await see_through(running, profile, vault, errand, composed, left)
+
+
+async def conversation_of(running: Running, profile: Profile, vault: Vault, where: str, seconds: float | None) -> str:
+    """The conversation of that name, "" of "". Raises `UnknownGroup`, after having looked for the group."""
+    try:
+        return where and resolve(vault, where)
+    except UnknownGroup:
+        return await find(running, profile, vault, where, seconds)
+
+
+async def see_through(
+    running: Running,
+    profile: Profile,
+    vault: Vault,
+    errand: Errand,
+    begin: Beginning,
+    seconds: float | None,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> int:
+    """Connect, have `begin` do what is to be done, and wait for it; `errand` is what it is until it has begun."""
     ending = Ending()
     said: set[str] = set()
 
     def told(events: list[Event]) -> None:
         for event in events:
+            on_event(event)
             if isinstance(event, LogAlarm) and event.proof:
                 ending(TrustError(f"{event.reason}; evidence: {messenger.alarm_file}; {errand.undone}"))
             elif isinstance(event, LogAlarm):
@@ -107,10 +133,14 @@ async def connect_for(
     messenger.start()
     looking = LoopingCall(look)
     looking.clock = running.reactor
-    looking.start(POLL_SECONDS).addErrback(ending.result.errback)
-    left = None if seconds is None else max(0.0, seconds - (running.reactor.seconds() - began))
     try:
-        code = await until(running.reactor, left, ending, lambda: NotYet(f"not done yet; {errand.kept}"))
+        try:
+            errand = await begin(messenger)
+        except BaseException:
+            ending.drop()
+            raise
+        looking.start(POLL_SECONDS).addErrback(ending.result.errback)
+        code = await until(running.reactor, seconds, ending, lambda: NotYet(f"not done yet; {errand.kept}"))
         # What comes of it: keys for those who are in a group now, its name for who is invited to it.
         settled = running.reactor.seconds() + SETTLE_SECONDS
         while not is_empty(vault) and running.reactor.seconds() < settled:
@@ -133,7 +163,11 @@ def _disconnected(event: Disconnected, errand: Errand, ending: Ending, said: set
 
 async def look_on(running: Running, vault: Vault, where: str, compose: Composing, seconds: float | None) -> int:
     """As `connect_for`, while another process is connected with this profile: it does it, this one looks on."""
-    errand = compose(where and resolve(vault, where))
+    return await wait_for(running, vault, compose(where and resolve(vault, where)), seconds)
+
+
+async def wait_for(running: Running, vault: Vault, errand: Errand, seconds: float | None) -> int:
+    """Until the process that is connected has done it."""
     began = running.reactor.seconds()
     while (outcome := _outcome(vault, errand)) is None:
         if vault.alarm():

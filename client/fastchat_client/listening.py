@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 
 from fastchat_client.events import (
@@ -11,6 +12,8 @@ from fastchat_client.events import (
     Edited,
     Event,
     Expired,
+    FileSaved,
+    FileSent,
     GroupAlarm,
     GroupChanged,
     GroupInvited,
@@ -26,18 +29,20 @@ from fastchat_client.events import (
     Reacted,
     RootChanged,
     TimerChanged,
+    TransferFailed,
     TypingNow,
     iso,
 )
 from fastchat_client.groups import group_info, group_list
 from fastchat_client.messenger import Messenger
+from fastchat_client.naming import short_id
 from fastchat_client.once import DOUBT, Ending, problem_of, progress, say, until
 from fastchat_client.profile import Profile
 from fastchat_client.running import TRY_LATER, Running
-from fastchat_client.terminal import group_words, render
+from fastchat_client.terminal import group_words, render, render_files
 from fastchat_client.terminal.group_words import Labels
 from fastchat_client.terminal.progress import Progress
-from fastchat_client.terminal.text import json_line
+from fastchat_client.terminal.text import json_line, look_of
 from fastchat_client.vault import HistoryItem, Vault
 
 ForPrograms = (
@@ -55,6 +60,9 @@ ForPrograms = (
     | GroupChanged
     | GroupInvited
     | GroupAlarm
+    | FileSent
+    | FileSaved
+    | TransferFailed
     | RootChanged
     | LogAlarm
 )
@@ -86,7 +94,10 @@ class Printer:
             self._json(event)
             return
         where = f"{self._label(event.conversation)} " if event.conversation.startswith("#") else ""
-        line = render.received(event.at, datetime.now(UTC), event.sender, event.text)
+        text = render_files.said(event.file, event.text, look_of(sys.stdout))
+        if event.file is not None:
+            text += f"  (fastchat fetch {short_id(event.id)})"
+        line = render.received(event.at, datetime.now(UTC), event.sender, text)
         print(render.plain([line[0], ("", where), *line[1:]]), flush=True)
 
     def other(self, event: ForPrograms) -> None:
@@ -116,6 +127,10 @@ class Printer:
                 return f"{invited}; to accept: fastchat group join {label.removeprefix('#')}"
             case GroupAlarm():
                 return " ".join(group_words.alarm(event, self._label(event.conversation)))
+            case FileSaved() if not event.auto:
+                return f"a file is here: {event.path}"
+            case TransferFailed():
+                return f"{event.name} was not {'sent' if event.up else 'fetched'}: {event.reason}"
             case RootChanged():
                 return f"the key of {event.user} has changed; ask in another way, then: fastchat accept {event.user}"
             case LogAlarm():
@@ -189,7 +204,7 @@ async def listen(
             elif isinstance(event, Notice):
                 progress(event.text)
 
-    messenger = Messenger(profile, vault, running.reactor, told)
+    messenger = Messenger(profile, vault, running.reactor, told, keeps_files=True)
     for item in unread(vault):
         if not ending.result.called:
             give(message_of(item))
@@ -233,4 +248,5 @@ def message_of(item: HistoryItem) -> MessageReceived:
         item.own,
         reply=item.reply,
         expires=item.expires,
+        file=item.file,
     )

@@ -8,6 +8,8 @@ from fastchat_client.vault import HistoryItem, Vault
 
 SHORTEST = 4
 """Digits of a device's id that name it, if no other one begins with them."""
+SHORT = 8
+"""As many as will do in practice."""
 
 
 def conversation_named(vault: Vault, text: str) -> str:
@@ -31,6 +33,12 @@ def message_named(vault: Vault, text: str) -> str:
     if rows:
         raise RequestError(f"{text} could be several messages: write more of its id")
     raise RequestError(f"there is no message {text} here; history --ids shows those that there are")
+
+
+def short_id(message_id: str) -> str:
+    """A message's id as people type it."""
+    device, dot, number = message_id.rpartition(".")
+    return f"{device[:SHORT]}{dot}{number}"
 
 
 def message(vault: Vault, message_id: str) -> HistoryItem | None:

@@ -47,6 +47,10 @@ class Ending:
             else:
                 self.result.callback(result)
 
+    def drop(self) -> None:
+        """Something else has ended it."""
+        self.result.addErrback(lambda _: 0)
+
 
 def progress(text: str) -> None:
     """For a person who waits: on stderr, if that is a terminal."""

@@ -157,7 +157,7 @@ class FakeMessenger:
         self.preparing.append((result, progress))
         return result
 
-    def fetch(self, message_id: str, directory: Path, auto: bool = False) -> None:
+    def fetch(self, message_id: str, directory: Path) -> None:
         self._did("fetch", message_id, str(directory))
 
     def transfers(self) -> list[Transfer]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -39,8 +39,7 @@ Item = TypeVar("Item")
 
 
 class Reading:
-    """One chunk on its way out of the store, once it was begun. It counts as what the process has in its hands until it
-    is dropped."""
+    """One chunk on its way out of the store. It counts as what the process has in its hands until it is dropped."""
 
     __slots__ = ("_attachments", "_told", "attachment", "index", "outcome")
 
@@ -55,11 +54,6 @@ class Reading:
     @property
     def is_wanted(self) -> bool:
         return self._attachments is not None
-
-    def begin(self) -> None:
-        """Read it, in its turn."""
-        if self._attachments is not None:
-            self._attachments.read(self)
 
     def settle(self, outcome: bytes | FastChatError) -> None:
         if self.is_wanted:
@@ -96,6 +90,11 @@ class Attachments:
         self._reads: _NaturalBatches[Reading] = _NaturalBatches(self._read)
         self._sweeping = LoopingCall(lambda: Deferred.fromCoroutine(self._sweep()))
         self._sweeping.clock = reactor
+
+    @property
+    def is_scarce(self) -> bool:
+        """Whether half of the memory for chunks is taken."""
+        return 2 * self.held >= self.limits.memory
 
     def start(self) -> None:
         self._sweeping.start(SWEEP_SECONDS).addErrback(
@@ -141,15 +140,15 @@ class Attachments:
         self._writes.put((chunk, settled))
 
     def fetch(self, attachment: str, index: int, told: Callable[[], None]) -> Reading:
-        """A chunk to be read, with room for it. `told` is called once its `outcome` says what came of it, which may be
-        at once when it is begun, and must not raise. Whoever asks drops it in the end. Raises `Busy` when the process
-        has too much in its hands."""
+        """A chunk to be read, with room for it; then `read` it. `told` is called once its `outcome` says what came of
+        it, and must not raise. Whoever asks drops it in the end. Raises `Busy` when the process has too much in its
+        hands."""
         self._hold()
         return Reading(self, attachment, index, told)
 
-    def read(self, reading: Reading) -> None:
-        """What `Reading.begin` does."""
-        self._reads.put(reading)
+    def read(self, readings: Iterable[Reading]) -> None:
+        """Together, if nothing is being read; else in their turn."""
+        self._reads.put(*readings)
 
     def _hold(self) -> None:
         if self.held + CHUNK_SIZE > self.limits.memory:
@@ -219,8 +218,8 @@ class _NaturalBatches(Generic[Item]):
         self._is_working = False
         self._waiting: list[Deferred[None]] = []
 
-    def put(self, item: Item) -> None:
-        self._queue.append(item)
+    def put(self, *items: Item) -> None:
+        self._queue += items
         if not self._is_working:
             self._next()
 

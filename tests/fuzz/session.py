@@ -20,7 +20,7 @@ from fastchat.errors import Busy
 from fastchat.groups import state_of
 from fastchat.identity.groups import Create, group_id, read
 from fastchat.protocols import wire
-from fastchat.protocols.attachment_traffic import UNSENT
+from fastchat.protocols.attachment_traffic import READ_AHEAD
 from fastchat.protocols.session import PENDING_REQUESTS
 from tests.fuzz.cast import acts, added, device, group, people
 from tests.fuzz.mangling import edits, line_of, pieces, said
@@ -241,7 +241,7 @@ class World:
             files = session._traffic.attachments
             assert 0 <= files._unanswered <= self.place.attachments.limits.chunks_in_flight
             assert len(files._asked) + len(files._readings) <= files._unanswered
-            assert len(files._readings) <= UNSENT
+            assert len(files._readings) <= READ_AHEAD
         assert stranger.shell._size <= limits.outbound_hard
 
     def ends(self) -> None:

@@ -68,7 +68,7 @@ class Place:
         self.directory = Directory(self.store, LOG_KEY)
         self.delivery = Delivery(self.store, self.bus, self.clock, self.limits, self.clock.seconds)
         self.groups = Groups(self.store, self.bus, self.limits, self.clock.seconds)
-        self.attachments = Attachments(self.store, AttachmentLimits(), self.clock, self.clock.seconds)
+        self.takes_files()
         self.bus.watch(self.accounts.forget)
         self.failures = LoginFailures(self.clock.seconds, self.limits.login_failures_per_minute)
         self.claims = Claims(
@@ -78,6 +78,10 @@ class Place:
         self.greetings: list[tuple[Session, str]] = []
         self.endings: list[Session] = []
         now(self.memory.add_invite(invite_digest(INVITE), None, None))
+
+    def takes_files(self, **limits: Any) -> None:
+        """From now on with these limits, and as a new process would that knows only what is stored."""
+        self.attachments = Attachments(self.store, AttachmentLimits(**limits), self.clock, self.clock.seconds)
 
     def greeted(self, session: Session, lease: str) -> None:
         self.greetings.append((session, lease))

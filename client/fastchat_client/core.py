@@ -45,7 +45,7 @@ from fastchat.protocols.wire import (
 from fastchat_client import expiring, spool, uploads
 from fastchat_client.downloading import Downloads
 from fastchat_client.entrance import Enrolment, Entrance
-from fastchat_client.events import Connected, Event, LogAlarm, MailboxProgress, Notice
+from fastchat_client.events import Connected, Event, LogAlarm, MailboxProgress
 from fastchat_client.following import Follower
 from fastchat_client.grouping import GroupSide
 from fastchat_client.parts import AskedToLeave, Live, Parts
@@ -72,8 +72,8 @@ LOGIN_PATIENCE = 20.0
 class Core(PersonSide):
     """One profile's heart. `clock`: seconds that nobody sets; everything goes by it. `now`: seconds since 1970, for the
     times that people see and for ages of days; its jumps are borne. `enrolment`: what it takes to add this device to
-    its account, if that has not been done. `outgoing`: where files wait that are
-    to be sent; `folder`: where small files go that nobody has asked for; None: nowhere."""
+    its account, if that has not been done. `outgoing`: where files wait that are to be sent;
+    `folder`: where small files go that nobody has asked for; None: nowhere."""
 
     def __init__(
         self,
@@ -224,8 +224,6 @@ class Core(PersonSide):
             work.done(result)
             if self._parts.ready is not None:
                 self._transfers.settle(self._parts.ready)
-            if self._parts.ready is not None:
-                self._transfers.settle(self._parts.ready)
 
     @property
     def transferring(self) -> bool:
@@ -324,18 +322,9 @@ class Core(PersonSide):
         if error.re is UNSET:
             self._parts.close(exception_from(error))
             return
-        request = int(error.re)
-        problem = exception_from(error)
-        question = live.fetching.answered(request)
-        if question is not None:
-            self._follower.keys_refused(live, question, problem.retry_after)
-        elif request == live.log_request:
-            live.log_request = 0
-        elif request == live.publish_request:
-            live.publish_request = 0
-            if problem.retry_after is None:
-                self._parts.tell(Notice(problem.code, f"the network refuses this device's keys: {problem.message}"))
-        elif not any(part.refused(live, request, problem) for part in (self._revoker, self._groups, self._transfers)):
+        request, problem = int(error.re), exception_from(error)
+        askers = (self._follower, self._upkeep, self._revoker, self._groups, self._transfers)
+        if not any(asker.refused(live, request, problem) for asker in askers):
             self._sender.refused(request, error)
 
     def _pump(self) -> None:

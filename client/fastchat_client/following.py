@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastchat.errors import (
     ChainInvalid,
     DeviceRevoked,
+    FastChatError,
     ProtocolError,
     RequestError,
     RootChanged,
@@ -103,7 +104,18 @@ class Follower:
             else:
                 self._nobody(live, user)
 
-    def keys_refused(self, live: Live, question: Question, patience: float | None) -> None:
+    def refused(self, live: Live, request: int, problem: FastChatError) -> bool:
+        """Whether `request` asked for keys or for the log."""
+        question = live.fetching.answered(request)
+        if question is not None:
+            self._keys_refused(live, question, problem.retry_after)
+            return True
+        is_log = request == live.log_request
+        if is_log:
+            live.log_request = 0
+        return is_log
+
+    def _keys_refused(self, live: Live, question: Question, patience: float | None) -> None:
         """The server did not answer; ask again later, or if that would not help (None) at once for fewer users: their
         devices' keys may have been too many for one answer."""
         if patience is None and live.fetching.too_many(question):

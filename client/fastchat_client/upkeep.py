@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fastchat.errors import Unreachable
+from fastchat.errors import FastChatError, Unreachable
 from fastchat.protocols.wire import Ping, Publish, Published
 from fastchat_client import amending, marking
-from fastchat_client.events import MailboxProgress
+from fastchat_client.events import MailboxProgress, Notice
 from fastchat_client.following import Follower
 from fastchat_client.parts import Live, Parts
 from fastchat_client.receiving import Receiver
@@ -67,6 +67,15 @@ class Upkeep:
         if answer.re == live.publish_request:
             live.publish_request = 0
             self._parts.prekeeper.published(max(0, answer.one_time_keys))
+
+    def refused(self, live: Live, request: int, problem: FastChatError) -> bool:
+        """Whether `request` published keys."""
+        if request != live.publish_request:
+            return False
+        live.publish_request = 0
+        if problem.retry_after is None:
+            self._parts.tell(Notice(problem.code, f"the network refuses this device's keys: {problem.message}"))
+        return True
 
     def _keep_alive(self, live: Live) -> None:
         assert live.limits is not None

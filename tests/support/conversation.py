@@ -13,24 +13,22 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from fastchat.identity.root import RootKey
 from fastchat.protocols import wire
-from fastchat_client import speaking, spool, uploads
+from fastchat_client import speaking
 from fastchat_client.content import File
 from fastchat_client.core import Core
 from fastchat_client.entrance import Enrolment
 from fastchat_client.events import Event, MessageState, State
 from fastchat_client.joining import prepare_enrolment, prepare_registration
-from fastchat_client.uploads import Source, Upload
 from fastchat_client.vault import HistoryItem, Vault
+from tests.support.attaching import attach
 from tests.support.keys import root_key
 from tests.support.network import INVITE, Line, Network
 
@@ -238,23 +236,9 @@ class Person:
             self.disconnects()
         return busy
 
-    def attaches(self, to: str, data: bytes, name: str = "notes.txt", text: str = "", **changes: Any) -> str:
-        """Note a file to be sent, as the messenger does; its attachment."""
-        spooled = spool.write(self.outgoing, BytesIO(data), name, largest=2**40)
-        key, digest = spooled.key, spooled.sha256
-        file = File(spooled.attachment, key, spooled.size, digest, name, text=text)
-        source = Source(f"/{name}", len(data), 0, False)
-        upload = Upload(to, msgspec.structs.replace(file, **changes), source, self.core.vault.now())
-
-        def note(vault: Vault, at: int) -> None:
-            with vault.transaction():
-                uploads.note(vault, upload)
-
-        try:
-            self.core.compose(note)
-        finally:
-            spooled.close()
-        return spooled.attachment
+    def attaches(self, to: str, data: bytes, name: str = "notes.txt", **changes: Any) -> str:
+        """Note a file to be sent; its attachment."""
+        return attach(self.core, to, data, name, **changes)
 
     def brings(self, to: str, file: File) -> str:
         """A message with a file that is on the network; its id."""

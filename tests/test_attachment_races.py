@@ -14,8 +14,8 @@ from fastchat.store.connections import PLANNER, with_settings
 from fastchat.store.postgres import PostgresStore
 from fastchat.store.queries import query
 from tests.support import rows
+from tests.support.chunks import DAY, EMPTY_CHUNKS, NOW, QUOTA, A, B, chunk, data, prints, whole
 from tests.support.rows import mail, register
-from tests.test_attachment_store import DAY, EMPTY_CHUNKS, NOW, QUOTA, A, B, chunk, data, whole
 from tests.test_store_postgres import DatabaseTestCase
 
 STORED, UNKNOWN = ChunkOutcome.STORED, ChunkOutcome.UNKNOWN
@@ -101,8 +101,8 @@ class ConcurrencyTests(RaceTestCase):
         for attachment in (A, B):
             self.assertEqual(await stores[0].begin_attachment(attachment, "alice", 8, QUOTA, NOW), [])
             found = await stores[1].chunks([(attachment, index) for index in range(8)])
-            for index, octets in enumerate(found):
-                self.assertIn(octets, [data(attachment, index, str(writer)) for writer in range(6)])
+            for index, found_print in enumerate(prints(found)):
+                self.assertIn(found_print, prints([data(attachment, index, str(writer)) for writer in range(6)]))
 
     async def test_who_stores_while_it_goes_leaves_nothing_behind(self) -> None:
         stores = await self.two_stores("bob")
@@ -209,7 +209,8 @@ class AwayTests(RaceTestCase):
         other.connection.commit()
         await self.until(lambda: store.available)
         self.assertEqual(await store.store_chunks(batch, NOW), [STORED] * 3)
-        self.assertEqual(await store.chunks([(A, 0), (A, 1)]), [chunk(A, 0).data, chunk(A, 1).data])
+        found = await store.chunks([(A, 0), (A, 1)])
+        self.assertEqual(prints(found), prints([chunk(A, 0).data, chunk(A, 1).data]))
 
     async def test_a_reader_comes_back_and_reads_octets_again(self) -> None:
         store, _ = await self.two_stores()
@@ -222,7 +223,7 @@ class AwayTests(RaceTestCase):
         await self.assertFailure(reading, Busy)
         other.connection.commit()
         await self.until(lambda: store.available)
-        self.assertEqual(await store.chunks([(A, 1)]), [chunk(A, 1).data])
+        self.assertEqual(prints(await store.chunks([(A, 1)])), prints([chunk(A, 1).data]))
 
     async def test_what_is_left_of_one_that_is_gone_goes_with_the_next_sweep(self) -> None:
         """The slices go one by one; in between, and while one has to wait, everybody else goes on."""
@@ -236,7 +237,7 @@ class AwayTests(RaceTestCase):
         await self.until(lambda: self.blocked(here) == 1)
         # Four went; it is gone for everybody, and its room is free.
         self.assertEqual(self.counts(), (1, 4, 0, 1))
-        self.assertEqual(await store.chunks([(A, 6), (B, 0)]), [None, chunk(B, 0).data])
+        self.assertEqual(prints(await store.chunks([(A, 6), (B, 0)])), prints([None, chunk(B, 0).data]))
         self.assertEqual(await store.begin_attachment(A, "bob", 2, QUOTA, NOW), [(0, 2)])
         self.assertEqual(await store.store_chunks([chunk(A, 5), chunk(A, 1, "bob")], NOW), [UNKNOWN, STORED])
         self.end("chunk dropper")

@@ -178,7 +178,10 @@ class Sent(PictureTest):
             for orientation in (1, 6):
                 for image in (made.scene(), made.transparent()):
                     source = made.webp(orientation, image=image, **options)
-                    picture = opened(self.sent(source).data)
+                    data = self.sent(source).data
+                    self.assertFalse(data[12:16] == b"VP8X" and data[20] & 0b101100, "it says that there is metadata")
+                    self.assertLess(len(data), 2 * len(source))
+                    picture = opened(data)
                     self.assertEqual(picture.mode, image.mode)
                     right = ImageOps.exif_transpose(opened(source))
                     self.assertLessEqual(mean_difference(picture, right), most if orientation == 6 else 0)
@@ -222,6 +225,11 @@ class Sent(PictureTest):
             self.assertEqual((picture.mode, picture.tobytes()), (image.mode, image.tobytes()))
         thumbnail = open_thumbnail(self.sent(made.saved(darker, "PNG")).thumbnail)
         self.assertTrue(all(abs(255 - at - colour(thumbnail, (at, 4))[0]) < 9 for at in (5, 100, 190, 250)))
+
+    def test_a_jpeg_that_is_not_of_the_usual_colours_stays_so(self) -> None:
+        source = made.rgb_photo()
+        self.assertLess(mean_difference(opened(source), made.scene()), 2)
+        self.assertEqual(opened(self.sent(source).data).tobytes(), opened(source).tobytes())
 
     def test_cmyk_becomes_rgb(self) -> None:
         picture = opened(self.sent(made.photo(1, image=made.scene().convert("CMYK"))).data)

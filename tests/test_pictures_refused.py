@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,6 +68,7 @@ class Refused(PictureTest):
             made.webp_bomb(),
             made.gif_bomb(),
             made.gif_bomb(1, 65_535),
+            made.apng_bomb(),
         ):
             self.refused(data, "too many pixels")
             self.assertRaises(PictureError, open_received, self.file(data))
@@ -78,6 +80,28 @@ class Refused(PictureTest):
     def test_a_frame_outside_of_its_canvas_counts(self) -> None:
         bomb = made.gif_bomb(1, 1).replace(b"\x2c\0\0\0\0\x01\0\x01\0", b"\x2c\0\0\0\0\xff\xff\xff\xff")
         self.refused(bomb, "too many pixels")
+        larger = made.gif_bomb(1, 1).replace(b"\x2c\0\0\0\0\x01\0\x01\0", b"\x2c\x09\0\0\0\x09\0\x09\0")
+        self.assertRaises(PictureError, open_received, self.file(larger), 18 * 9 - 1)
+
+    def test_a_checksum_a_second_header_and_a_frame_that_is_too_large(self) -> None:
+        png, jpeg, animation = bytearray(made.drawing()), made.photo(), bytearray(made.moving("PNG"))
+        png[29] ^= 1
+        self.refused(bytes(png), "checksum")
+        header = jpeg.index(b"\xff\xc0")
+        self.refused(jpeg[:header] + jpeg[header : header + 19] + jpeg[header:], "two headers")
+        frame = animation.index(b"fcTL")
+        animation[frame + 8 : frame + 12] = (65).to_bytes(4, "big")
+        animation[frame + 30 : frame + 34] = zlib.crc32(animation[frame : frame + 30]).to_bytes(4, "big")
+        self.refused(bytes(animation), "larger than the picture")
+        for webp in (bytearray(made.webp()), bytearray(made.moving("WEBP"))):
+            webp[24:30] = (9).to_bytes(3, "little") * 2
+            self.refused(bytes(webp), "larger than the picture")
+
+    def test_warnings_are_filtered_as_before(self) -> None:
+        before = list(warnings.filters)
+        self.assertRaises(PictureError, open_thumbnail, made.png_bomb())
+        self.assertTrue(open_received(self.file(made.photo())))
+        self.assertEqual(list(warnings.filters), before)
 
     def test_what_is_no_file(self) -> None:
         os.mkfifo(self.folder / "pipe.jpg")

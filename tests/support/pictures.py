@@ -120,6 +120,16 @@ def photo(orientation: int = 6, *, image: Image.Image | None = None, icc: bytes 
     return plain[:2] + b"".join(_segment(*each) for each in segments) + plain[2:] + TRAILING
 
 
+def rgb_photo() -> bytes:
+    """A JPEG of RGB, not YCbCr, of which Adobe's marker alone tells that it is."""
+    data = saved(scene(), "JPEG", quality=95, keep_rgb=True, subsampling=0)
+    header, scan = data.index(b"\xff\xc0"), data.index(b"\xff\xda")
+    named = bytearray(data)
+    for number in range(3):
+        named[header + 10 + 3 * number] = named[scan + 5 + 2 * number] = number + 1
+    return bytes(named)
+
+
 def _index() -> bytes:
     """Of one picture (CIPA DC-007, 5.2): what a telephone writes whose other pictures were cut off."""
     entries = struct.pack(">HHI4s", 0xB000, 7, 4, b"0100") + struct.pack(">HHII", 0xB001, 4, 1, 1)
@@ -221,6 +231,17 @@ def png_bomb(width: int = 50_000, height: int = 50_000) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     data = zlib.compress(bytes(1_000_000), 9)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def apng_bomb(count: int = 200, side: int = 1_000) -> bytes:
+    """An animated PNG of `count` frames of one pixel each on a canvas of `side` × `side`."""
+    lines = zlib.compress(bytes(side * (side // 8 + 1)), 9)
+    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))]
+    parts += [chunk(b"acTL", struct.pack(">II", count, 0)), chunk(b"IDAT", lines)]
+    for number in range(0, 2 * count, 2):
+        parts.append(chunk(b"fcTL", struct.pack(">5I2H2B", number, 1, 1, 0, 0, 1, 10, 0, 0)))
+        parts.append(chunk(b"fdAT", struct.pack(">I", number + 1) + zlib.compress(bytes(2))))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b"")
 
 
 def jpeg_bomb() -> bytes:

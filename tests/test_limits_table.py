@@ -16,7 +16,7 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from fastchat import errors
-from fastchat.config import Limits
+from fastchat.config import AttachmentLimits, Limits
 from fastchat.protocols import wire
 from fastchat_client.dial import dial
 from tests.support.delivery import Network, Sender
@@ -121,22 +121,47 @@ TABLE = {
 }
 
 
+FILES = {
+    "largest": Row(
+        "attachment-too-large",
+        "test_attachments_server.Uploading.test_a_file_of_the_greatest_size_passes_and_one_byte_more_does_not",
+    ),
+    "quota": Row("quota-exceeded", "test_attachments_server.Uploading.test_an_account_has_its_quota"),
+    "keep_days": Row("unknown-attachment", "test_attachments_server.Leaving.test_time_takes_what_is_old"),
+    "unfinished_hours": Row("unknown-attachment", "test_attachments_server.Leaving.test_time_takes_what_is_old"),
+    "remove_when_fetched": Row(
+        "unknown-attachment", "test_attachments_server.Leaving.test_or_it_stays_if_the_operator_wants_that"
+    ),
+    "chunks_in_flight": Row(
+        "rate-limited", "test_attachments_server.Uploading.test_a_window_of_chunks_and_fetches_may_be_unanswered"
+    ),
+    "memory": Row("busy", "test_attachments_server.Uploading.test_above_its_memory_the_process_is_busy"),
+}
+"""Of the table `attachments`."""
+
+EVERY = {
+    **{f"limits.{key}": row for key, row in TABLE.items()},
+    **{f"attachments.{key}": row for key, row in FILES.items()},
+}
+
+
 class EveryLimit(SynchronousTestCase):
     def test_it_has_a_row_and_no_row_is_left_over(self) -> None:
-        self.assertEqual(sorted(TABLE), sorted(field.name for field in msgspec.structs.fields(Limits)))
+        for table, kind in ((TABLE, Limits), (FILES, AttachmentLimits)):
+            self.assertEqual(sorted(table), sorted(field.name for field in msgspec.structs.fields(kind)))
 
     def test_the_protocol_says_the_same_code_and_each_code_is_one(self) -> None:
-        for key, row in TABLE.items():
+        for key, row in EVERY.items():
             is_code = re.fullmatch("[a-z]+(-[a-z]+)*", row.told) is not None
-            found = re.search(rf"^\| `limits\.{key}` \| [^|]+ \| (`[^`]+`|–) \|", PROTOCOL, re.MULTILINE)
-            assert found is not None, f"PROTOCOL.md has no limits.{key}"
+            found = re.search(rf"^\| `{re.escape(key)}` \| [^|]+ \| (`[^`]+`|–) \|", PROTOCOL, re.MULTILINE)
+            assert found is not None, f"PROTOCOL.md has no {key}"
             self.assertEqual(found[1].strip("`"), row.told if is_code else "–", key)
             if is_code:
                 self.assertTrue(issubclass(errors.by_code(row.told), errors.FastChatError))
                 self.assertEqual(errors.by_code(row.told).code, row.told)
 
     def test_the_test_that_crosses_it_is_there(self) -> None:
-        for key, row in TABLE.items():
+        for key, row in EVERY.items():
             module, case, name = row.test.split(".")
             found = getattr(importlib.import_module(f"tests.{module}"), case)
             self.assertTrue(callable(getattr(found, name, None)), f"{key}: {row.test}")

@@ -134,6 +134,12 @@ class Sent(PictureTest):
         self.assertEqual(thumbnail.mode, "RGBA")
         self.assertLess(thumbnail.getchannel("A").getextrema()[0], 20)
 
+    def test_a_png_keeps_its_small_numbers_about_colour(self) -> None:
+        plain = made.saved(made.scene(), "PNG")
+        gamma, hidden = made.chunk(b"gAMA", b"\0\0\xb1\x8f"), made.chunk(b"sRGB", b"\0Geheimgasse 7")
+        self.assertIn(gamma, self.sent(plain[:33] + gamma + plain[33:]).data)
+        self.assertEqual(self.sent(plain[:33] + hidden + plain[33:]).data, plain)
+
     def test_pngs_of_every_kind(self) -> None:
         scene = made.scene()
         paletted = scene.quantize(60)
@@ -281,5 +287,9 @@ class Originals(PictureTest):
             self.assertIn(expected, told)
         self.assertIn("notes as text", "; ".join(warning_about(self.file(made.drawing()))))
         self.assertIn("a comment", "; ".join(warning_about(self.file(made.animation()))))
+        cut_off, broken = made.photo()[:1500], made.photo().replace(b"MM\0*\0\0\0\x08", b"MM\0*\xff\0\0\x08")
+        self.assertIn("(48.2082, 16.3738)", "; ".join(warning_about(self.file(cut_off))))
+        self.assertIn("(EXIF)", "; ".join(warning_about(self.file(broken))))
+        self.assertEqual(len(warning_about(self.file(b"GIF89a"))), 1)
         self.assertEqual(warning_about(self.file(made.saved(made.scene(), "JPEG"))), ())
         self.assertEqual(warning_about(self.file(b"words")), ())

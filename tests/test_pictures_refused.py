@@ -87,6 +87,8 @@ class Refused(PictureTest):
         png, jpeg, animation = bytearray(made.drawing()), made.photo(), bytearray(made.moving("PNG"))
         png[29] ^= 1
         self.refused(bytes(png), "checksum")
+        plain = made.drawing()
+        self.refused(plain[:33] + plain[8:33] + plain[33:], "header is not where")
         header = jpeg.index(b"\xff\xc0")
         self.refused(jpeg[:header] + jpeg[header : header + 19] + jpeg[header:], "two headers")
         frame = animation.index(b"fcTL")

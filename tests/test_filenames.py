@@ -56,6 +56,7 @@ class CleanNames(SynchronousTestCase):
             ("half\ud83d", "half"),
             ("\u0301accent", "accent"),
             ("e\u0301te\u0301.txt", "été.txt"),
+            ("e\u200b\u0301", "é"),
             ("a\u2215b\uff0fc\u2044d\uff3ce", "a_b_c_d_e"),
             ("a..b...c. .d", "a.b.c.d"),
             ("con", "_con"),

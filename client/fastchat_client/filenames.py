@@ -46,8 +46,7 @@ def clean_name(name: str) -> str:
     nothing that separates folders or streams, no "..", nothing invisible, undefined or reordering, no dot, dash, blank
     or combining mark in front, no dot or blank at the end, and no name that means a device on Windows. The extension
     is kept. What is clean already is not changed."""
-    name = "".join(map(_character, unicodedata.normalize("NFC", name)))
-    name = unicodedata.normalize("NFC", _SEPARATORS.sub("_", name))
+    name = unicodedata.normalize("NFC", _SEPARATORS.sub("_", "".join(map(_character, name))))
     name = _ends(re.sub(r"\.(?: *\.)+", ".", re.sub(" +", " ", name)))
     if _DEVICES.match(name):
         name = f"_{name}"

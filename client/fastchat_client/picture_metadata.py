@@ -23,9 +23,7 @@ def orientation(exif: bytes) -> int:
         return 1
     try:
         found = _exif(exif).get(Base.Orientation)
-    except (
-        Exception
-    ):  # Pillow's reader fails in as many ways as bytes can be wrong; viewers show such a picture as it is
+    except Exception:  # as many kinds as bytes can be wrong; viewers show such a picture as it is
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 

@@ -139,6 +139,12 @@ def _index() -> bytes:
     )
 
 
+def with_exif(tiff: bytes) -> bytes:
+    """A JPEG with this EXIF and nothing else."""
+    plain = saved(scene(), "JPEG")
+    return plain[:2] + _segment(0xE1, b"Exif\0\0" + tiff) + plain[2:]
+
+
 def _segment(marker: int, body: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
 

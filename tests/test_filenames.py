@@ -77,6 +77,7 @@ class CleanNames(SynchronousTestCase):
         self.assertEqual(clean_name("é" * 100 + ".gz"), "é" * 58 + ".gz")
         self.assertEqual(clean_name("\U0001f600" * 60), "\U0001f600" * 30)
         self.assertEqual(clean_name("a." + "y" * 300), "a." + "y" * 118)
+        self.assertEqual(clean_name("x" * 115 + " " + "y" * 99 + ".txt"), "x" * 115 + ".txt")
 
     @settings(deadline=None)
     @given(NAMES)

@@ -102,11 +102,10 @@ class Attachments:
         )
 
     async def stop(self) -> None:
-        """Write what has come, and begin nothing new."""
+        """Stop the timer and finish what is being written."""
         if self._sweeping.running:
             self._sweeping.stop()
         await self._writes.idle()
-        await self._reads.idle()
 
     # --- whole attachments -------------------------------------------------------------------------------------------
 

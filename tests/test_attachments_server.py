@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 
 from fastchat.attachments import PIECE_SIZE, SWEEP_SECONDS
 from fastchat.config import AttachmentLimits
+from fastchat.errors import ProtocolError
 from fastchat.protocols import wire
 from fastchat.protocols.attachment_traffic import READ_AHEAD, READ_AHEAD_WHEN_SCARCE
 from fastchat.protocols.session import FINISH_SECONDS
@@ -317,9 +318,12 @@ class Uploading(FilesCase):
         self.store.held = True
         for index in range(4):
             alice.says(self.chunk(alice, index))
+        alice.says(self.chunk(alice, 0, OTHER))
         alice.hangs_up()
+        alice.is_closed = False  # whatever it said now would be heard
+        before = len(alice.heard)
         self.store.release()
-        self.assertEqual(self.stored(alice), 0)
+        self.assertEqual(len(alice.heard), before)
         self.assertEqual(self.attach(self.online(self.alice), 5), ((4, 5),))
 
     def test_a_service_that_stops_answers_what_is_under_way(self) -> None:
@@ -448,6 +452,15 @@ class Fetching(FilesCase):
             self.assertEqual((self.store.calls["chunks"], self.answered(bob)), (0, []))
             self.assertEqual(len(self.answered(carol)), 1)
 
+    def test_nor_for_whose_session_has_ended_and_who_reads_on(self) -> None:
+        bob = self.online(self.bob, NarrowPeer)
+        for index in range(3):
+            bob.says(self.fetch(bob, index))
+        bob.session.end(ProtocolError())
+        self.store.calls.clear()
+        bob.reads_on()
+        self.assertEqual((self.store.calls["chunks"], len(self.answered(bob))), (0, 1))
+
     def test_what_many_ask_for_at_once_is_read_once(self) -> None:
         wanted: list[Any] = []
         chunks = self.place.memory.chunks
@@ -494,6 +507,15 @@ class Leaving(FilesCase):
         alice, bob = self.online(self.alice), self.online(self.bob)
         self.uploads(alice, 1)
         alice.asks(wire.AttachmentFor(alice.next_id(), FILE, 1), wire.AttachmentDone)
+        bob.asks(wire.Fetched(bob.next_id(), FILE), wire.AttachmentDone)
+        self.assertEqual(self.fetched(bob, 0), data(0))
+
+    def test_also_if_that_is_a_new_wish(self) -> None:
+        alice = self.online(self.alice)
+        self.uploads(alice, 1)
+        alice.asks(wire.AttachmentFor(alice.next_id(), FILE, 1), wire.AttachmentDone)
+        self.place.takes_files(remove_when_fetched=False)
+        bob = self.online(self.bob)
         bob.asks(wire.Fetched(bob.next_id(), FILE), wire.AttachmentDone)
         self.assertEqual(self.fetched(bob, 0), data(0))
 

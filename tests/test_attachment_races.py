@@ -228,7 +228,7 @@ class AwayTests(RaceTestCase):
     async def test_what_is_left_of_one_that_is_gone_goes_with_the_next_sweep(self) -> None:
         """The slices go one by one; in between, and while one has to wait, everybody else goes on."""
         self.patch(postgres_attachments, "SLICE", 2)
-        store, _ = await self.two_stores("bob")
+        store, second = await self.two_stores("bob")
         await self.upload(store, A, 7)
         await self.upload(store, B, 1)
         here, other = self.connect(self.dsn), self.connect(self.dsn, autocommit=False)
@@ -240,10 +240,13 @@ class AwayTests(RaceTestCase):
         self.assertEqual(prints(await store.chunks([(A, 6), (B, 0)])), prints([None, chunk(B, 0).data]))
         self.assertEqual(await store.begin_attachment(A, "bob", 2, QUOTA, NOW), [(0, 2)])
         self.assertEqual(await store.store_chunks([chunk(A, 5), chunk(A, 1, "bob")], NOW), [UNKNOWN, STORED])
+        # Another process drops what nobody else is dropping, and does not wait.
+        self.assertEqual(await second.sweep_attachments(NOW, DAY, DAY), 0)
+        self.assertEqual(self.counts(), (2, 5, 0, 1))
         self.end("chunk dropper")
         await self.assertFailure(detaching, Busy)
         other.connection.commit()
-        await self.until(lambda: store.available)
+        await self.until(lambda: store.available and second.available)
         self.assertEqual(await store.sweep_attachments(NOW, DAY, DAY), 0)
         self.assertEqual(self.counts(), (2, 2, 0, 0))
         self.assertEqual(await store.begin_attachment(A, "bob", 2, QUOTA, NOW), [(0, 1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -302,6 +303,22 @@ class Acting(GroupTest):
         bob.flush()
         self.settles()
         self.assertEqual(group_info(bob.vault, group).role, "admin")  # type: ignore[union-attr]
+
+    def test_acts_that_come_second_again_and_again_are_no_sign_of_a_server_that_lies(self) -> None:
+        alice, *others = self.people("alice", "bob", "carol", "dave", "erin", "frank", "grace")
+        group = self.create(alice)
+        self.act(alice, group, InviteAct("bob", 0))
+        for joining, following in pairwise(others):
+            with self.net.same_moment():
+                joining.core.group_act(group, JoinAct())
+                joining.flush()
+                alice.core.group_act(group, InviteAct(following.name, 0))
+                alice.flush()
+            self.settles()
+        self.assertEqual(told(alice, GroupAlarm), [])
+        self.assertEqual(len(told(alice, ActDone)), 1 + len(others))
+        self.says(alice, group, "hello")
+        self.assertEqual(texts(others[0], group), ["alice: hello"])
 
     def test_who_may_not_is_told_at_once(self) -> None:
         alice, bob = self.people("alice", "bob")

@@ -153,7 +153,9 @@ class GroupAppender:
             self._done(noted)  # it is there already: the answer to its first asking was lost
             self._follower.want(live, noted.group, 1)
         elif isinstance(problem, GroupChanged):
-            self._follower.look_again(live, noted.group)
+            # If news of the change have come meanwhile, there is nothing to ask.
+            if noted.length >= self._parts.groups.length(noted.group):
+                self._follower.look_again(live, noted.group)
         elif problem.retry_after is None:
             self._fail(noted, problem)
         else:

@@ -81,7 +81,8 @@ class Refused(PictureTest):
         bomb = made.gif_bomb(1, 1).replace(b"\x2c\0\0\0\0\x01\0\x01\0", b"\x2c\0\0\0\0\xff\xff\xff\xff")
         self.refused(bomb, "too many pixels")
         larger = made.gif_bomb(1, 1).replace(b"\x2c\0\0\0\0\x01\0\x01\0", b"\x2c\x09\0\0\0\x09\0\x09\0")
-        self.assertRaises(PictureError, open_received, self.file(larger), 18 * 9 - 1)
+        error = self.assertRaises(PictureError, open_received, self.file(larger), 18 * 9 - 1)
+        self.assertIn("too many pixels", error.message)
 
     def test_a_checksum_a_second_header_and_a_frame_that_is_too_large(self) -> None:
         png, jpeg, animation = bytearray(made.drawing()), made.photo(), bytearray(made.moving("PNG"))

@@ -237,6 +237,7 @@ class Files(TalkCase):
         self.messenger.under_way = [
             Transfer(A, "bob", "", "beach.jpg", True, 500_000, 1_000_000, True),
             Transfer(B, "bob", "bob1.1", "report.pdf", False, 0, 120_000, False),
+            Transfer("c" * 32, "bob", "", "later.zip", True, 0, 1_000_000, False),
         ]
         self.talk.typed("/transfers")
         self.assertEqual(
@@ -244,11 +245,13 @@ class Files(TalkCase):
             [
                 "   aaaaaaaa  beach.jpg to bob: 500 kB of 1.0 MB, 50 %",
                 "   bbbbbbbb  report.pdf from bob: 0 bytes of 120 kB, 0 %, waits",
+                "   cccccccc  later.zip to bob: 1.0 MB, waits",
             ],
         )
         self.tell(self.progress(5))
         self.talk.typed("/cancel aa")
         self.assertEqual(self.messenger.done[-1], ("cancel", A))
+        self.tell(TransferFailed(A, "bob", "", "beach.jpg", True, "cancelled", "it was cancelled"))
         self.assertEqual((self.printed(), self.status()), (["   beach.jpg is not sent."], "alice · chat-1"))
         self.talk.typed("/cancel report.pdf")
         self.assertEqual(self.messenger.done[-1], ("cancel", B))

@@ -105,11 +105,11 @@ class Files:
                     progress=lambda done, size, name=path.name: self._bars.preparing(name, done, size),  # type: ignore[misc]
                 )
                 noted[attachment] = path
-            return Errand(outcome, "what there is of it is kept", "nothing more is sent", to, LATER)
+            return Errand(outcome, "it is kept", "nothing more is sent", to, LATER)
 
         def kept() -> str:
             left = [path.name for path in wanted.paths if path not in noted.values()]
-            lines = [self._kept_of(attachment, path.name) for attachment, path in noted.items()]
+            lines = [self._kept_of(attachment, path.name, up=True) for attachment, path in noted.items()]
             lines += [f"nothing of {name} was sent" for name in left] if noted else ["nothing was sent"]
             return "; ".join([*lines, *[AGAIN] * bool(noted)])
 
@@ -151,18 +151,18 @@ class Files:
             self._messenger = messenger
             for message in wanted:
                 messenger.fetch(message, directory)
-            return Errand(outcome, "what there is of it is kept", "nothing more is fetched", later=LATER)
+            return Errand(outcome, "it is kept", "nothing more is fetched", later=LATER)
 
         def kept() -> str:
             left = [one for message, one in wanted.items() if message not in self._paths]
-            return "; ".join([*(self._kept_of(one.file.attachment, one.file.name) for one in left), AGAIN])
+            return "; ".join([*(self._kept_of(one.file.attachment, one.file.name, up=False) for one in left), AGAIN])
 
         main = self._see_through(errand, begin, seconds) if connects else self._look_on(begin, seconds)
         return await self._to_its_end(main, kept)
 
     async def resume(self, seconds: float | None, *, connects: bool) -> int:
         """Done once nothing is on its way any more."""
-        errand = Errand(lambda: None, "what there is of them is kept", "nothing more is done", later=LATER)
+        errand = Errand(lambda: None, "they are kept", "nothing more is done", later=LATER)
 
         def outcome() -> int | FastChatError | None:
             if self._under_way():
@@ -177,7 +177,7 @@ class Files:
             return Errand(outcome, errand.waits, errand.undone, later=LATER)
 
         def kept() -> str:
-            return "; ".join([*(self._kept_of(one, name) for one, (name, *_) in self._done.items()), AGAIN])
+            return "; ".join([*(f"{name} is kept" for name, *_ in self._done.values()), AGAIN])
 
         main = self._see_through(errand, begin, seconds) if connects else self._look_on(begin, seconds)
         return await self._to_its_end(main, kept)
@@ -236,9 +236,10 @@ class Files:
         self._gone[attachment] = 0 if attachment in under_way else self._gone.get(attachment, 0) + 1
         return RequestError("it was cancelled, or refused") if self._gone[attachment] > 1 else None
 
-    def _kept_of(self, attachment: str, name: str) -> str:
+    def _kept_of(self, attachment: str, name: str, *, up: bool) -> str:
         _, done, size = self._done.get(attachment, (name, 0, 0))
-        return f"{name} is kept ({percent(done, size) if size else 0} % of it is there)"
+        where = "on the network" if up else "here"
+        return f"{name} is kept, {percent(done, size)} % of it is {where}" if size else f"{name} is kept"
 
 
 def carry_out(profile: Profile, main: Callable[[Running, bool], Coroutine[Any, Any, int]]) -> int:

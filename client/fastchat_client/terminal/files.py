@@ -75,6 +75,8 @@ class FileTalk:
         self._in_thread = in_thread
         self._preparing: list[_Preparing] = []
         self._under_way: dict[str, tuple[TransferProgress, Pace]] = {}
+        self._cancelled: set[str] = set()
+        """Here, by this person, who need not be told."""
 
     # --- what a person does ----------------------------------------------------------------------------------------
 
@@ -148,6 +150,7 @@ class FileTalk:
         one = transfer_named(self._messenger.transfers(), transfer)
         self._messenger.cancel(one.attachment)
         self._under_way.pop(one.attachment, None)
+        self._cancelled.add(one.attachment)
         what = "is not sent" if one.up else "is not fetched"
         self._screen.show(render.note(f"{clean_line(one.name)} {what}."))
         self._screen.redraw()
@@ -194,7 +197,9 @@ class FileTalk:
             self._saved(event)
         elif isinstance(event, TransferFailed):
             self._under_way.pop(event.attachment, None)
-            self._screen.show(render_files.failed(event))
+            if event.attachment not in self._cancelled:
+                self._screen.show(render_files.failed(event))
+            self._cancelled.discard(event.attachment)
         else:
             return False
         return True

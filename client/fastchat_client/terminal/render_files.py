@@ -58,11 +58,12 @@ def transfers(waiting: Sequence[Transfer], label: dict[str, str]) -> list[str]:
     for one in waiting:
         way = "to" if one.up else "from"
         where = clean_line(label.get(one.conversation, one.conversation), 64)
-        now = "" if one.active else ", waits"
-        lines.append(
-            f"{one.attachment[:ID_DIGITS]}  {clean_line(one.name, NAME)} {way} {where}: "
-            f"{written(one.done)} of {written(one.size)}, {percent(one.done, one.size)} %{now}"
-        )
+        far = f"{written(one.done)} of {written(one.size)}, {percent(one.done, one.size)} %"
+        if one.up and not one.active:
+            # What of it is there, the network knows.
+            far = written(one.size)
+        waits = "" if one.active else ", waits"
+        lines.append(f"{one.attachment[:ID_DIGITS]}  {clean_line(one.name, NAME)} {way} {where}: {far}{waits}")
     return lines
 
 

@@ -24,7 +24,7 @@ from random import Random
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, execute, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -45,6 +45,7 @@ from fastchat_client.entrance import Enrolment
 from fastchat_client.events import Connected, Disconnected, Event, MessageReceived, MessageUnreadable
 from fastchat_client.joining import prepare_enrolment, prepare_registration
 from fastchat_client.vault import Vault
+from tests.support.attaching import attach
 from tests.support.away import AwayStore
 from tests.support.delivery import now
 from tests.support.joined_services import BALANCER, HOST, SERVICES, Question, Service, SessionOwner, never
@@ -243,7 +244,13 @@ class Person:
         self.vault = vault
         self.wall_ahead = 0.0
         """Seconds by which their machine's clock is ahead of the true time."""
-        self.core = Core(vault, net.clock.seconds, lambda: net.clock.seconds() + self.wall_ahead, enrolment=enrolment)
+        self.core = Core(
+            vault,
+            net.clock.seconds,
+            lambda: net.clock.seconds() + self.wall_ahead,
+            enrolment=enrolment,
+            outgoing=path.with_suffix(".outgoing"),
+        )
         self.events: list[Event] = []
         self.host, self.port, self.pin = HOST, BALANCER, PIN
         self.services: Sequence[ServiceAddress] = ()
@@ -271,6 +278,21 @@ class Person:
             self.net.settles()
         return message_id
 
+    def sends_file(self, to: str, data: bytes, name: str = "notes.txt", text: str = "") -> str:
+        """Its attachment."""
+        attachment = attach(self.core, to, data, name, text)
+        self.flush()
+        self.net.settles()
+        return attachment
+
+    def fetches(self, folder: Path) -> str:
+        """Save the newest file that has come, in this folder; the id of the message that has brought it."""
+        message = [event.id for event in self.events if isinstance(event, MessageReceived) and event.file][-1]
+        self.core.fetch(message, folder)
+        self.flush()
+        self.net.settles()
+        return message
+
     def flush(self) -> None:
         """What the core has to say goes out, as after every step of a face; nothing, while they are offline."""
         if self._connection is not None:
@@ -281,7 +303,13 @@ class Person:
         if self._connection is None:
             self._at = at
             self._connection = Connection(
-                self.core, self, self.net.clock, self.net.random, self.events.extend, dial=self._dial
+                self.core,
+                self,
+                self.net.clock,
+                self.net.random,
+                self.events.extend,
+                dial=self._dial,
+                in_thread=lambda _, run: execute(run),
             )
             self._connection.start()
         self.net.settles()

@@ -119,6 +119,14 @@ class Lies(SynchronousTestCase):
         self.tells("lost")
         self.tells(by=lambda: self.alter("carol", "INSERT INTO seen VALUES (?, ?)", ALICE, n))
 
+    def test_what_a_device_tells_the_group_and_a_member_never_got(self) -> None:
+        self.group.joins("carol")
+        sql = "INSERT INTO outbox (n, user, content, at, state, shown, length) VALUES (9, ?, ?, 0, 2, 0, 5)"
+        self.alter("alice", sql, self.group.conversation, b'{"t":"group_title"}')
+        self.alter("alice", "UPDATE meta SET value = 10 WHERE name = 'next_n'")
+        self.tells("lost", by=lambda: self.alter("bob", "INSERT INTO seen VALUES (?, 9)", ALICE))
+        self.tells(by=lambda: self.alter("carol", "INSERT INTO seen VALUES (?, 9)", ALICE))
+
     # --- duplicated, out of order ------------------------------------------------------------------------------------
 
     def test_shown_twice_to_one_member(self) -> None:

@@ -15,8 +15,8 @@ from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+from tests.chaos.orders import Command, Condition, Report, Setup
 from tests.chaos.server import CHECKOUT
-from tests.chaos.worker import Command, Condition, Report, Setup
 
 STOP_SECONDS = 30.0
 

@@ -25,9 +25,9 @@ from tests.chaos import checker, parties
 from tests.chaos.crew import Crew, Worker
 from tests.chaos.faults import Planned, plan
 from tests.chaos.logs import read_logs
+from tests.chaos.orders import Setup
 from tests.chaos.proxy import Proxy
 from tests.chaos.server import Server
-from tests.chaos.worker import Setup
 
 PROGRESS_SECONDS = 5.0
 JOIN_SECONDS = 120.0

@@ -19,6 +19,8 @@ FEWEST, MOST = 3, 10
 """Members of a group."""
 CHURN = 0.08
 """How often, when somebody talks, they leave a group as well, or remove somebody from theirs."""
+PATIENT = 0.75
+"""How often somebody does not leave before what they have said there has gone: what has not is refused then."""
 JOINED = ("owner", "admin", "member")
 
 
@@ -79,9 +81,16 @@ class Parties:
         info = self._random.choice(infos)
         others = [user for user, _ in info.members if user != self._user]
         if info.role != "owner":
+            if self._waits_in(info.conversation) and self._random.random() < PATIENT:
+                return
             self._core.group_act(info.conversation, LeaveAct())
         elif others:
             self._core.group_act(info.conversation, RemoveAct(self._random.choice(others)))
+
+    def _waits_in(self, conversation: str) -> bool:
+        """Whether something that was said there has not gone yet."""
+        row = self._vault.execute("SELECT 1 FROM outbox WHERE state < 2 AND user = ? LIMIT 1", (conversation,))
+        return row.fetchone() is not None
 
     def _busy(self) -> set[str]:
         """The conversations of groups to which something is to be done already."""

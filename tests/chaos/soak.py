@@ -32,8 +32,8 @@ from twisted.internet.task import deferLater, react
 
 from tests.chaos import checker
 from tests.chaos.crew import Crew, Worker
+from tests.chaos.orders import Setup
 from tests.chaos.server import Server
-from tests.chaos.worker import Setup
 
 CLEAN, GROWS, STRANGE = 0, 1, 2
 

@@ -204,8 +204,9 @@ def animation() -> bytes:
     comment = b"\x21\xfe\x0dGeheimgasse 7\0"
     # XMP in a GIF is no sub-blocks: its trailer makes whatever walks them come out at the end.
     xmp = b"\x21\xff\x0bXMP DataXMP" + XMP + b"\x01" + bytes(range(255, -1, -1)) + b"\0"
+    other = b"\x21\xff\x0bGeheimgasse\x03\x01\0\0\0"
     at = 13 + colours
-    return plain[:at] + comment + xmp + plain[at:] + TRAILING
+    return plain[:at] + comment + xmp + other + plain[at:] + TRAILING
 
 
 def moving(format_: str) -> bytes:

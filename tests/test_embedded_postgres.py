@@ -117,6 +117,7 @@ class EmbeddedPostgresTest(TestCase):
         self.assertEqual(stat.S_IMODE(places.log.stat().st_mode), 0o600)
         self.assertEqual(ask(postgres.dsn, "SHOW listen_addresses"), [("",)])
         self.assertEqual(ask(postgres.dsn, "SHOW fsync"), [("on",)])
+        self.assertEqual(ask(postgres.dsn, "SHOW checkpoint_warning"), [("0",)])
 
     async def test_it_leads_a_session_of_its_own(self) -> None:
         postgres = await self.started()

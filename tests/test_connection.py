@@ -37,6 +37,7 @@ from fastchat.protocols.wire import (
     Assigned,
     ClientMessage,
     Error,
+    Fetch,
     GoAway,
     Hello,
     Ping,
@@ -58,6 +59,7 @@ from fastchat_client.working import Work
 
 reactor: Any = installed
 
+ATTACHMENT = "0123456789abcdef" * 2
 CHAT1 = ServiceAddress("chat1", "::1", 7401)
 CHAT2 = ServiceAddress("chat2", "::1", 7402)
 CHAT3 = ServiceAddress("chat3", "::1", 7403)
@@ -75,6 +77,9 @@ class Core:
         self.ticks = 0
         self.to_say: list[ClientMessage] = []
         self.to_tell: list[Event] = []
+        self.transferring = False
+        self.chunks: list[Callable[[], ClientMessage]] = []
+        """Each is called when it is pulled."""
 
     def opened(self, binding: ChannelBinding, lease: str) -> None:
         self.wants_close = None
@@ -105,10 +110,8 @@ class Core:
         said, self.to_say = self.to_say, []
         return said
 
-    transferring = False
-
     def next_chunk(self) -> ClientMessage | WithBytes | None:
-        return None
+        return self.chunks.pop(0)() if self.chunks else None
 
     def take_events(self) -> list[Event]:
         told, self.to_tell = self.to_tell, []
@@ -507,6 +510,50 @@ class ConnectionTests(SynchronousTestCase):
         self.turn()
         self.assertEqual(len(service.heard()), 1000)
         self.assertEqual(service.transport.producerState, "producing")
+
+    def test_chunks_are_pulled_one_at_a_time_behind_what_is_said(self) -> None:
+        service = self.session()
+        service.heard()
+
+        def first() -> ClientMessage:
+            self.core.to_say.append(Ping(7))
+            return Fetch(1, ATTACHMENT, 0)
+
+        self.core.to_say.append(Ping(6))
+        self.core.chunks = [first, lambda: Fetch(2, ATTACHMENT, 1), lambda: Fetch(3, ATTACHMENT, 2)]
+        self.connection.flush()
+        self.turn()
+        self.assertEqual([message.id for message in service.heard()], [6, 1, 7, 2, 3])
+
+    def test_no_chunk_is_pulled_that_the_line_does_not_take(self) -> None:
+        service = self.session()
+        service.heard()
+        producer: Any = service.transport.producer
+        pulled: list[int] = []
+
+        def chunk(index: int) -> ClientMessage:
+            pulled.append(index)
+            producer.pauseProducing()
+            return Fetch(index, ATTACHMENT, index)
+
+        self.core.chunks = [lambda index=index: chunk(index) for index in range(3)]  # type: ignore[misc]
+        self.connection.flush()
+        self.turn()
+        self.assertEqual(pulled, [0])
+        for expected in ([0, 1], [0, 1, 2]):
+            producer.resumeProducing()
+            self.turn()
+            self.assertEqual(pulled, expected)
+
+    def test_a_service_that_is_sent_a_file_is_read_from_although_the_line_is_full(self) -> None:
+        """It may be sending one itself, and then each would wait for the other."""
+        service = self.session()
+        producer: Any = service.transport.producer
+        self.core.transferring = True
+        producer.pauseProducing()
+        self.assertEqual(service.transport.producerState, "producing")
+        service.say(Pong(5))
+        self.assertEqual(self.core.heard[-1], Pong(5))
 
     def test_stop_says_what_is_to_be_said_and_connects_no_more(self) -> None:
         service = self.session()

@@ -179,8 +179,9 @@ class LineCase(SynchronousTestCase):
             self.shell.dataReceived(data[place : place + 1])
         self.assertEqual((self.owner.messages, self.shell._buffer), ([], b""))
         self.assertEqual((bytes(self.shell._raw), bytes(self.shell._unfinished)), (chunk(3).data[:-1], b""))
-        self.shell.dataReceived(data[-1:])
+        self.shell.dataReceived(data[-1:] + b"{")
         self.assertEqual(self.owner.messages, [chunk(3)])
+        self.assertEqual((self.shell._buffer, bytes(self.shell._unfinished)), (b"", b"{"), "then come lines again")
 
     @settings(max_examples=100, deadline=None)
     @given(

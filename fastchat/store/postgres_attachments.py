@@ -25,7 +25,7 @@ _EXPECT, _ADD_READER, _DETACH = query("expect_readers"), query("add_reader"), qu
 _REMOVE, _REMOVE_OLD, _DROP = query("remove_attachment"), query("remove_old_attachments"), query("drop_remains")
 
 CHUNK_WRITERS = 2
-"""While the database commits one batch, the next one is encoded."""
+"""So that a batch can be encoded while the database parses and commits another."""
 SLICE = 32
 """Chunks that are dropped in one transaction: 2 MiB, a few milliseconds."""
 SWEPT = 100

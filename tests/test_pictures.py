@@ -15,6 +15,7 @@ from fastchat_client.pictures import (
     MAX_THUMBNAIL,
     THUMBNAIL_SIDE,
     Picture,
+    PictureError,
     open_thumbnail,
     prepare_picture,
     warning_about,
@@ -247,9 +248,26 @@ class Sent(PictureTest):
         for image in (Image.new("RGB", (9000, 1), (9, 99, 9)), Image.effect_noise((900, 700), 200)):
             self.assertTrue(self.sent(made.saved(image, "PNG")).thumbnail)
 
-    def test_the_content_counts_not_the_name(self) -> None:
-        self.assertEqual(self.sent(made.drawing(), "photo.jpg").type, "image/png")
-        self.assertEqual(self.sent(made.photo(), "notes.txt").type, "image/jpeg")
+    def test_without_a_known_ending_the_content_counts(self) -> None:
+        for name, data, type_ in (
+            ("drawing", made.drawing(), "image/png"),
+            ("of.2026-11-22", made.photo(), "image/jpeg"),
+            ("A.JFIF", made.photo(), "image/jpeg"),
+            ("moving.apng", made.drawing(), "image/png"),
+        ):
+            self.assertEqual(self.sent(data, name).type, type_)
+
+    def test_a_wrong_ending_is_refused_and_says_what_would_be_right(self) -> None:
+        for name, data, right in (
+            ("photo.jpg", made.drawing(), "photo.png"),
+            ("notes.txt", made.photo(), "notes.jpg"),
+            ("a.tar.gz", made.photo(), "a.tar.jpg"),
+            ("moving.webp", made.animation(), "moving.gif"),
+        ):
+            with self.assertRaises(PictureError) as caught:
+                self.sent(data, name)
+            self.assertIn(f"call it {right};", caught.exception.message)
+            self.assertIn("--original", caught.exception.message)
 
 
 class Originals(PictureTest):

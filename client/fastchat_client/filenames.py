@@ -148,6 +148,14 @@ def _flush(directory: Path) -> None:
 
 
 _BY_NAME = mimetypes.MimeTypes()
+for _type, _ending in (
+    ("image/webp", ".webp"),
+    ("image/jpeg", ".jfif"),
+    ("image/png", ".apng"),
+    ("image/heic", ".heic"),
+    ("image/avif", ".avif"),
+):
+    _BY_NAME.add_type(_type, _ending)  # not known to every Python
 _PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 _SEEN_BY_CONTENT = frozenset(
     f"image/{kind}" for kind in ("jpeg", "png", "gif", "webp", "heic", "heif", "avif", "tiff", "jxl", "jp2")
@@ -163,6 +171,12 @@ def guess_type(name: str, head: bytes) -> str:
     if packed:
         return _PACKED.get(packed, UNKNOWN_TYPE)
     return UNKNOWN_TYPE if by_name is None or by_name in _SEEN_BY_CONTENT else by_name
+
+
+def named_type(name: str) -> str:
+    """The MIME type that the ending of `name` stands for, whatever is in the file; "" if it has no known one."""
+    by_name, packed = _BY_NAME.guess_type(f"x{os.path.splitext(name)[1]}", strict=True)
+    return packed or by_name or ""
 
 
 def clean_type(declared: str) -> str:

@@ -25,7 +25,7 @@ from PIL import Image, ImageChops, ImageCms
 from PIL.JpegImagePlugin import JpegImageFile, get_sampling
 
 from fastchat.errors import FastChatError
-from fastchat_client.filenames import guess_type
+from fastchat_client.filenames import guess_type, named_type
 from fastchat_client.picture_formats import GIF, HEAD, JPEG, PNG, WEBP, Blocks, Damaged, picture_type, read_blocks
 from fastchat_client.picture_metadata import orientation, told_by
 
@@ -74,6 +74,7 @@ _NAME = re.compile(
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 
 _FORMATS = {JPEG: "JPEG", PNG: "PNG", GIF: "GIF", WEBP: "WEBP"}
+_ENDINGS = {JPEG: ".jpg", PNG: ".png", GIF: ".gif", WEBP: ".webp"}
 _AS_A_FILE = "--original sends it as the file that it is"
 _AS_IT_IS = "--original sends it as it is, with whatever it says about where, when and by whom it was taken"
 
@@ -87,16 +88,19 @@ def is_picture(name: str, head: bytes) -> bool:
 
 
 def prepare_picture(name: str, path: Path, *, original: bool = False) -> Picture:
-    """The picture in the file `path`; `name` is what people call it. The content counts, not the name's ending.
+    """The picture in the file `path`; `name` is what people call it.
 
-    Animations keep their frames, but are not turned and their colour profile is dropped; of several pictures in one
-    JPEG file the first one stays. With `original` the file itself is to be sent: `data` is empty, and what cannot be
-    read here gives a `Picture` without a size. Raises `PictureError`, which says what is wrong and what can be done;
-    with `original` only if there is no such file or it cannot be read at all."""
+    A name whose ending stands for something else is refused: one of the two is not what its sender takes it for.
+    Without a known ending the content counts. Animations keep their frames, but are not turned and their colour profile
+    is dropped; of several pictures in one JPEG file the first one stays. With `original` the file itself is to be sent:
+    `data` is empty, and what cannot be read here gives a `Picture` without a size. Raises `PictureError`, which says
+    what is wrong and what can be done; with `original` only if there is no such file or it cannot be read at all."""
     data = _read(name, path)
     try:
         with _ONE_AT_A_TIME, _care(name):
             blocks = _taken_apart(name, data)
+            if not original:
+                _check_ending(name, blocks.type)
             image = _decoded(name, blocks, MOST_PIXELS)
             shown = _shown(image, blocks)
             return Picture(
@@ -106,6 +110,15 @@ def prepare_picture(name: str, path: Path, *, original: bool = False) -> Picture
         if not original:
             raise
     return Picture(b"", picture_type(data[:HEAD]) or guess_type(name, data[:HEAD]), 0, 0, b"")
+
+
+def _check_ending(name: str, type_: str) -> None:
+    if named_type(name) not in ("", type_):
+        ending = _ENDINGS[type_]
+        raise PictureError(
+            f"{name} is a {_FORMATS[type_]} picture, but its name says something else: call it "
+            f"{os.path.splitext(name)[0]}{ending}; or {_AS_IT_IS}"
+        )
 
 
 def warning_about(path: Path) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,23 @@ class Cut(FilesTest):
                     self.arrived()
                     self.assertIn((self.bob.device, self.file.attachment), self.files.fetched)
                     (self.folder / "notes.txt").unlink()
+
+    def test_a_commit_fails_and_the_process_lives_on(self) -> None:
+        """As when the disk of the vault is full for a moment: everything is made anew from what it has."""
+        for lives in range(4):
+            with self.subTest(lives=lives):
+                self.bob.vault.commits, self.bob.vault.lives = 0, lives
+                with contextlib.suppress(Killed):
+                    self.fetches(self.message)
+                self.bob.vault.lives = None
+                self.bob.disconnects()
+                if not self.bob.core.transfers() and not self.saved:
+                    self.bob.core.fetch(self.message, self.folder)  # it was not noted: they ask again
+                self.bob.connects()
+                self.scene.settle()
+                self.scene.pass_time(3)
+                self.arrived()
+                (self.folder / "notes.txt").unlink()
 
     def test_it_goes_on_while_there_is_chat(self) -> None:
         self.only(2)

@@ -130,6 +130,21 @@ class Trouble(Disk):
         self.fetches(self.message)
         self.refused(NOT_SAVED)
 
+    def test_another_file_is_put_in_its_place_while_it_is_written(self) -> None:
+        """It would get the name."""
+
+        def answer(device: str, request: wire.Fetch) -> Sequence[Any]:
+            if request.index == CHUNKS - 1:
+                part = self.folder / self.parts[0]
+                part.unlink()
+                part.write_bytes(DATA)
+            return self.files.honestly(device, request)
+
+        self.files.answer = answer
+        self.fetches(self.message)
+        self.assertEqual([failed.code for failed in self.failures], [NOT_SAVED])
+        self.assertEqual(self.saved, [])
+
     def test_nothing_may_be_written_there(self) -> None:
         """As root everything may: so it is the system that says no."""
         for number, words in ((errno.EACCES, "you may not write there"), (errno.EROFS, "nothing can be written there")):
@@ -226,7 +241,7 @@ class Parts(Disk):
         self.refused(AttachmentDamaged.code)
 
     def test_it_is_longer_than_the_file(self) -> None:
-        self.part_is(2, lambda part: part.write_bytes(DATA + b"more"))
+        self.part_is(2, lambda part: part.write_bytes(DATA + bytes(2 * PIECE)))
         self.arrived()
 
     def test_it_is_as_long_as_the_file_and_something_else(self) -> None:
@@ -278,6 +293,16 @@ class Parts(Disk):
         def answer(device: str, request: wire.Fetch) -> Sequence[Any]:
             if request.index == CHUNKS - 1 and len(self.files.asked) == CHUNKS:
                 os.truncate(self.folder / self.parts[0], 100)
+            return self.files.honestly(device, request)
+
+        self.files.answer = answer
+        self.fetches(self.message)
+        self.refused(AttachmentDamaged.code)
+
+    def test_it_is_made_longer_while_it_is_written(self) -> None:
+        def answer(device: str, request: wire.Fetch) -> Sequence[Any]:
+            if request.index == CHUNKS - 1:
+                os.truncate(self.folder / self.parts[0], len(DATA) + 1)
             return self.files.honestly(device, request)
 
         self.files.answer = answer

@@ -25,7 +25,7 @@ from fastchat_client.events import FileSaved, Notice, TransferFailed, TransferPr
 from fastchat_client.files import Transfer
 from fastchat_client.pacing import Pace
 from fastchat_client.parts import Live, Parts
-from fastchat_client.saving import SLICE, InUse, NotSaved
+from fastchat_client.saving import SLICE, InUse, NotSaved, Part
 from fastchat_client.understanding import Said
 
 MOST_AT_ONCE = 4
@@ -52,7 +52,8 @@ class Downloads:
         """By request: of which file, which chunk, and when it was asked for."""
         self._pace = Pace(1)
         self._has_begun = self._is_stale = False
-        self._removing: set[Path] = set()
+        self._removing: dict[Path, Part | None] = {}
+        """What is being removed, and is held until it is."""
 
     def brought(self, said: Said, file: File) -> None:
         """A message has: small ones are fetched unasked."""
@@ -157,6 +158,9 @@ class Downloads:
         """The transaction has failed, and everything is made anew from the vault."""
         self._is_stale = True
         self.disconnected()
+        for part in self._removing.values():
+            if part is not None:
+                part.close()
 
     def transfers(self) -> list[Transfer]:
         active = {download.wanted.seq: download for download in self._open}
@@ -188,7 +192,7 @@ class Downloads:
             self._open.remove(download)
             self._let_go(download)
             self._tell_failed(download.wanted, CANCELLED, "it was cancelled, or its message is gone")
-        taken = {download.wanted.part for download in self._open} | self._removing
+        taken = {download.wanted.part for download in self._open}.union(self._removing)
         known = {download.wanted.seq for download in self._open}
         for seq in going:
             if len(self._open) >= MOST_AT_ONCE:
@@ -318,16 +322,16 @@ class Downloads:
         """Its part goes, and it is not let go before: nobody else takes it up while it is there."""
         if download.part.is_there:
             files.leave(self._vault, download.part.path)
-        self._remove(download.part.path, download.part.discard)
+        self._remove(download.part.path, download.part.discard, download.part)
 
     def _sweep(self) -> None:
         """What is superfluous goes; what another program has for now is looked at again a second later."""
         for path in files.leftovers(self._vault):
             self._remove(path, partial(saving.remove, path))
 
-    def _remove(self, path: Path, run: Callable[[], bool]) -> None:
+    def _remove(self, path: Path, run: Callable[[], bool], part: Part | None = None) -> None:
         def removed(result: bool | Exception) -> None:
-            self._removing.discard(path)
+            del self._removing[path]
             if isinstance(result, OSError):
                 text = f"{path} is left over and of no use, but cannot be removed: {result.strerror}"
                 self._parts.tell(Notice(NotSaved.code, text))
@@ -338,7 +342,7 @@ class Downloads:
                 self._fill()
 
         if path not in self._removing:
-            self._removing.add(path)
+            self._removing[path] = part
             self._parts.work(run, removed)
 
     # --- what is told ------------------------------------------------------------------------------------------------

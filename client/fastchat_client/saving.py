@@ -99,8 +99,6 @@ class Part:
             return
         os.fchmod(descriptor, 0o600)
         self.length = self.size if whole else there.st_size - there.st_size % PIECE
-        if not whole:
-            os.ftruncate(descriptor, self.length)
         self.was_resumed = self.length > 0
 
     def _make_anew(self) -> None:

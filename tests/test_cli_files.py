@@ -17,17 +17,20 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from fastchat.errors import QuotaExceeded, RequestError
-from fastchat_client import errands, file_errands, files, settings
+from fastchat.identity.invite import Invite
+from fastchat_client import file_errands, files, settings
 from fastchat_client.content import File
 from fastchat_client.events import FileSent, TransferFailed, TransferProgress
 from fastchat_client.file_errands import Files, Wanted
 from fastchat_client.files import Transfer
 from fastchat_client.history import Arrived, add_received
+from fastchat_client.messenger import new_facts
 from fastchat_client.profile import Profile
 from fastchat_client.running import Running
 from fastchat_client.terminal.bars import Bars, Events, Lines, bars_for
 from fastchat_client.terminal.rich_bars import RichBars
-from tests.support.cli import CliTestCase, CommandCase, typed
+from fastchat_client.vault import Vault
+from tests.support.cli import CHEAP, LINK, CliTestCase, CommandCase, typed
 from tests.support.pictures import heic, photo
 
 A, B = "a" * 32, "b" * 32
@@ -153,20 +156,24 @@ class StandIn:
         self.stopped = True
 
 
-class LookingOn(CliTestCase):
+class LookingOn(SynchronousTestCase):
     """Another process is connected with this profile: this one prepares, and looks on, on a clock."""
 
     def setUp(self) -> None:
-        super().setUp()
-        directory = self.profile()
-        self.open = self.vault(directory)
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        self.open = Vault.create(folder / "vault.db", b"k" * 32)
+        self.addCleanup(self.open.close)
+        with self.open.transaction():
+            self.open.put("user", "alice")
+            self.open.put("device", "d" * 32)
+            self.open.put("next_n", 1)
         self.clock = Clock()
         self.patch(file_errands, "Messenger", StandIn)
-        self.patch(errands, "POLL_SECONDS", 0.1)
         self.said: list[str] = []
         self.patch(file_errands, "say", self.said.append)
         self.stream, self.paths = Stream(tty=False), list[str]()
-        profile = Profile.load(directory)
+        profile = Profile(folder, new_facts("alice", Invite.parse(LINK), CHEAP))
         self.files = Files(Running(self.clock), profile, self.open, Lines(self.stream), self.paths.append)
 
     def sending(self, *names: str, seconds: float | None = None) -> Deferred[int]:

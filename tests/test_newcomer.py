@@ -19,6 +19,8 @@ from urllib.request import urlopen
 import pexpect  # type: ignore[import-untyped]
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.pictures import photo
+
 CHECKOUT = Path(__file__).parent.parent
 PATIENCE = 120
 """Seconds for any one answer; nothing is judged by them, but that there is an answer."""
@@ -134,6 +136,16 @@ class FirstFiveMinutes(SynchronousTestCase):
         bob.sendline("Hello @alice")
         alice.expect("bob: Hello @alice")
         alice.sendline("/msg bob")
+        picture = self.home / "beach.jpg"
+        picture.write_bytes(photo())
+        alice.sendline(f"/send {picture} What a day")
+        bob.expect("alice: .picture beach.jpg")
+        bob.sendline("/msg alice")
+        bob.expect("What a day +/fetch")
+        (self.home / "fetched").mkdir()
+        bob.sendline(f"/fetch latest {self.home}/fetched")
+        bob.expect(f"saved as {self.home}/fetched/beach.jpg")
+        self.assertNotIn(b"Exif", (self.home / "fetched" / "beach.jpg").read_bytes())
         bob.sendline("/quit")
         bob.expect(pexpect.EOF)
 
@@ -148,6 +160,31 @@ class FirstFiveMinutes(SynchronousTestCase):
         bob.sendline("/quit")
         bob.expect(pexpect.EOF)
 
+        self.ends(network)
+        film = self.home / "film.mkv"
+        film.write_bytes(os.urandom(100_000))
+        alice = self.of_alice(f"send bob --file {film}")
+        alice.expect("trying again")
+        alice.sendintr()
+        alice.expect("film.mkv is kept.*transfers --resume")
+        alice.expect(pexpect.EOF)
+        network = self.terminal(run)
+        self.addCleanup(stop, network)
+        network.expect("Ctrl-C stops it")
+        alice = self.of_alice("transfers --resume")
+        alice.expect("film.mkv: sent")
+        alice.expect(pexpect.EOF)
+        alice.wait()
+        self.assertEqual(alice.exitstatus, 0)
+        self.ends(network)
+
+    def of_alice(self, command: str) -> Any:
+        terminal = self.terminal(f".venv/bin/fastchat {command} --profile {self.home}/people/fastchat/alice")
+        terminal.expect("Password of alice")
+        terminal.sendline("password of alice")
+        return terminal
+
+    def ends(self, network: Any) -> None:
         network.sendintr()
         network.expect(pexpect.EOF)
         network.wait()

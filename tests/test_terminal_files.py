@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import pty
 import re
+import sys
 import threading
 from io import BytesIO
 from pathlib import Path
 
 import msgspec
+import pexpect  # type: ignore[import-untyped]
 from PIL import Image
 from prompt_toolkit.styles import Style
 from twisted.trial.unittest import SynchronousTestCase
@@ -469,3 +471,59 @@ class Paths(SynchronousTestCase):
         self.assertEqual(paths.expanded("~/x"), Path(os.path.expanduser("~")) / "x")
         self.assertEqual(paths.expanded("~nobody-here/x"), Path("~nobody-here/x"))
         self.assertTrue(all(re.match("~/", found) for found in paths.completions("~/")))
+
+
+SHOWS = """
+import sys
+from PIL import Image
+from textual_image import _terminal
+from fastchat_client.terminal import pictures
+from fastchat_client.terminal.pictures import draw_for, half_blocks
+from fastchat_client.terminal.text import Look
+if "patient" in sys.argv:
+    # The answer comes, however late: how busy the machine is must not matter.
+    read = _terminal.read
+    _terminal.read = lambda descriptor, length, timeout: read(descriptor, length, 60)
+    pictures.SOON_SECONDS = pictures.ANSWER_SECONDS = 60
+draw = draw_for(Look(colour=True, symbols=True))
+line = draw(Image.new("RGB", (40, 40), (9, 9, 9)), 4)
+raw = [("raw" if "ZeroWidth" in style else "text", text) for style, text in line]
+print("DRAWN", "half" if draw is half_blocks else [kind for kind, _ in raw],
+    ascii("".join(text for _, text in raw)))
+"""
+
+
+class Graphics(SynchronousTestCase):
+    """Worth its processes: whether textual-image finds what a terminal can do is seen on a terminal alone, whose other
+    side is this test. Each says of itself what real ones do."""
+
+    def drawn(self, answers: dict[str, str], term: str = "xterm-256color", *how: str) -> str:
+        environ = {name: value for name, value in os.environ.items() if name != "TMUX"} | {"TERM": term}
+        terminal = pexpect.spawn(
+            sys.executable, ["-c", SHOWS, *how], env=environ, encoding="utf-8", timeout=60, echo=False
+        )
+        self.addCleanup(terminal.close, True)
+        terminal.setwinsize(24, 80)
+        patterns = [*answers, "DRAWN (.*)\r\n"]
+        while (found := terminal.expect(patterns)) < len(answers):
+            terminal.send(list(answers.values())[found])
+        self.assertNotIn("Traceback", str(terminal.before))
+        return str(terminal.match[1])
+
+    def test_sixel(self) -> None:
+        drawn = self.drawn({r"\x1b\[c": "\x1b[?62;4c", r"\x1b\[16t": "\x1b[6;20;10t"}, "xterm", "patient")
+        self.assertTrue(drawn.startswith("['raw']"), drawn)
+        self.assertIn(r"\x1bP", drawn)
+
+    def test_kitty(self) -> None:
+        answers = {r"\x1b\[c": "\x1b[?62c", r"\x1b_G[^;]*a=q[^;]*;AAAA\x1b\\": "\x1b_Gi=1;OK\x1b\\"}
+        drawn = self.drawn({**answers, r"\x1b\[16t": "\x1b[6;20;10t"}, "xterm-kitty", "patient")
+        self.assertTrue(drawn.startswith("['raw']"), drawn)
+        self.assertIn(r"\U0010eeee", drawn)
+
+    def test_one_that_can_do_neither_or_says_nothing_gets_half_blocks(self) -> None:
+        self.assertTrue(self.drawn({r"\x1b\[c": "\x1b[?1;2c"}).startswith("half"))
+        self.assertTrue(self.drawn({}).startswith("half"))
+
+    def test_one_that_would_take_the_question_for_letters_is_not_asked(self) -> None:
+        self.assertTrue(self.drawn({r"\x1b\[c": "\x1b[?6c", r"\x1b_G": "never asked"}, "linux").startswith("half"))

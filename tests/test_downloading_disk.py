@@ -237,8 +237,10 @@ class Parts(Disk):
         self.scene.settle()
         self.assertEqual(part.stat().st_size, 3 * PIECE)
         self.files.answer = self.files.honestly
+        self.files.asked.clear()
         self.starts_again()
         self.refused(AttachmentDamaged.code)
+        self.assertEqual([one.index for one in self.files.asked], [3, 4])
 
     def test_it_is_longer_than_the_file(self) -> None:
         self.part_is(2, lambda part: part.write_bytes(DATA + bytes(2 * PIECE)))

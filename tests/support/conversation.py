@@ -199,7 +199,7 @@ class Person:
         wall, clock = self.wall, self.scene.clock.seconds
         enrolment, folder = self._enrolment, self.folder
         self.core = Core(self.vault, clock, wall, enrolment=enrolment, outgoing=self.outgoing, folder=folder)
-        if self.scene.network.files.asked:
+        if self.scene.network.files.chunks:
             gc.collect()  # a process that is gone holds no file open
 
     def wall(self) -> float:

@@ -193,6 +193,21 @@ class Bounds(UploadTest):
         self.assertEqual(most, 4)
         self.assertEqual(self.shown(self.bob), ["notes.txt"])
 
+    def test_what_is_sent_and_what_is_fetched_are_counted_together(self) -> None:
+        self.network.limits = msgspec.structs.replace(self.network.limits, chunks=3)
+        self.alice.disconnects()
+        self.alice.connects()
+        message = self.bob.brings("alice", self.network.files.put(os.urandom(6 * PIECE)))
+        self.scene.settle()
+        self.server.holds = True
+        self.network.files.answer = lambda device, request: []
+        self.alice.core.fetch(message, self.scene.folder.absolute())
+        self.alice.attaches("bob", os.urandom(6 * PIECE))
+        self.scene.settle()
+        self.assertGreater(len(self.network.files.asked), 0)
+        self.assertGreater(len(self.server.held), 0)
+        self.assertEqual(len(self.network.files.asked) + len(self.server.held), 3)
+
     def test_it_touches_the_vault_at_its_beginning_and_its_end_alone(self) -> None:
         self.alice.says("bob", "hello")
         self.scene.settle()

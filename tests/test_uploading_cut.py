@@ -108,6 +108,9 @@ class Cut(UploadTest):
         line.tell(wire.GoAway(0.0, "it stops"))
         self.scene.settle()
         self.assertTrue(self.alice.line, "it waits for the answers")
+        line.tell(self.server.held.pop(0)[1])
+        self.scene.settle()
+        self.assertEqual(len(self.alice.chunks), sent)
         self.server.release()
         self.scene.settle()
         self.assertIsNone(self.alice.line)
@@ -222,6 +225,21 @@ class Cancelled(UploadTest):
         self.server.release()
         self.scene.pass_time(2)
         self.check_done(other, b"another")
+
+    def test_by_a_program_that_dies_before_that_is_noted(self) -> None:
+        """Then it was not cancelled, and there is still something to send."""
+        data = os.urandom(6 * PIECE)
+        self.server.holds = True
+        attachment = self.alice.attaches("bob", data)
+        self.scene.settle()
+        self.alice.vault.lives = self.alice.vault.commits
+        self.assertRaises(Killed, self.alice.core.cancel, attachment)
+        self.server.held.clear()
+        self.server.holds = False
+        self.alice.dies()
+        self.alice.connects()
+        self.scene.pass_time(3)
+        self.check_done(attachment, data)
 
     def test_by_another_process_of_the_profile(self) -> None:
         self.server.holds = True

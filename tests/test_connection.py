@@ -545,6 +545,28 @@ class ConnectionTests(SynchronousTestCase):
             self.turn()
             self.assertEqual(pulled, expected)
 
+    def test_no_chunk_is_pulled_behind_what_has_filled_the_line(self) -> None:
+        service = self.session()
+        service.heard()
+        producer: Any = service.transport.producer
+        said: list[ClientMessage] = [Ping(4)]
+
+        def take_messages() -> list[ClientMessage]:
+            taken = said[:]
+            said.clear()
+            if taken:
+                producer.pauseProducing()
+            return taken
+
+        self.patch(self.core, "take_messages", take_messages)
+        self.core.chunks = [lambda: Fetch(1, ATTACHMENT, 0)]
+        self.connection.flush()
+        self.turn()
+        self.assertEqual(len(self.core.chunks), 1)
+        producer.resumeProducing()
+        self.turn()
+        self.assertEqual(service.heard(), [Ping(4), Fetch(1, ATTACHMENT, 0)])
+
     def test_a_service_that_is_sent_a_file_is_read_from_although_the_line_is_full(self) -> None:
         """It may be sending one itself, and then each would wait for the other."""
         service = self.session()

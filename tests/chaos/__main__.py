@@ -27,6 +27,10 @@ CLEAN, LIES, STRANGE = 0, 1, 2
 
 
 MUTANT_SECONDS, MUTANT_ROUND, MUTANT_PATIENCE, MUTANT_CLIENTS, MUTANT_EVERY = 90.0, 20.0, 60.0, 20, 1.0
+COUNTED = (
+    *("sent", "accepted", "due", "received", "to_groups", "from_groups"),
+    *("statements", "files", "files_due", "files_saved"),
+)
 TRIES = 3
 """Runs of one mutant, each with another seed, before it has survived."""
 
@@ -138,17 +142,7 @@ def show(verdict: Verdict) -> None:
         table.add_row(f"fault: {name}", str(times))
     table.add_row("faults", str(verdict.faults.total()))
     if history is not None:
-        for name in (
-            "sent",
-            "accepted",
-            "due",
-            "received",
-            "to_groups",
-            "from_groups",
-            "statements",
-            "waiting",
-            *KINDS,
-        ):
+        for name in (*COUNTED, "waiting", *KINDS):
             table.add_row(name.replace("_", " "), str(getattr(history, name)))
     quiet = "never" if verdict.quiet_seconds is None else f"{verdict.quiet_seconds:.0f}"
     table.add_row("seconds until nothing was under way", quiet)

@@ -10,6 +10,8 @@ Journals are JSON lines, one for each event, written after the client has told o
     {"shown": text, "from": user, "id": id}     a message on the screen; with "in" if that is in a group's conversation
     {"waits": id, "from": user}                 its place, if its key or what it rests on has not come
     {"unreadable": reason, "from": user}        a placeholder on the screen
+    {"file": text}                              a message with a file on the screen, and what is written beside it
+    {"attached": text}                          the client has promised to send the file that has this beside it
     {"sent": text}                              `send` has returned, so this text is in the vault
     {"went": n, "length": length}               written before message n leaves for a group whose chain has this length
 
@@ -28,6 +30,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 
 from tests.chaos.clients import ACCEPTED, FAILED, HAS_IT, WAITS, Client, OutboxRow, Person, Row, Sent
+from tests.chaos.file_judge import FileJudge
 from tests.chaos.membership import Membership
 from tests.chaos.report import KINDS, Report
 from tests.chaos.texts import GROUP, Said, read
@@ -57,6 +60,7 @@ def check(people: Sequence[Person], explained: Collection[str] = ()) -> Report:
         history.judge_names(client)
     for client in clients.values():
         history.judge_arrivals(client)
+    history.judge_files()
     return history.report()
 
 
@@ -69,12 +73,14 @@ class _History:
         self._explained = frozenset(explained)
         self._groups = Membership(clients.values())
         self._due = 0
+        self._files = FileJudge(clients, self._groups, self._finding)
         self._found: dict[str, dict[object, str]] = {kind: {} for kind in KINDS}
         self._waiting: dict[object, str] = {}
         self._shown = 0
 
     def _finding(self, kind: str, key: object, what: str) -> None:
-        self._found[kind].setdefault(key, what)
+        found = self._waiting if kind == "waiting" else self._found[kind]
+        found.setdefault(key, what)
 
     # --- groups ------------------------------------------------------------------------------------------------------
 
@@ -163,6 +169,8 @@ class _History:
             # The one trace of a message that could not be read at first and was replaced since.
             device, n = (box.device, content.get("n")) if kind == "retry" else (me.device, content.get("n"))
             self._finding("corrupted", (device, n), f"{device}.{n} was sent again: it could not be read ({kind})")
+        if kind == "file":
+            return  # `FileJudge` sees to those
         if not box.shown:
             self._judge_mark(me, box, f"{name}, {kind} for {box.user}")
             return
@@ -326,6 +334,9 @@ class _History:
             what = f"{_name(said)}: waits at {said.sender}, and {user} has #{newest} already"
             self._finding("out_of_order", _key(said, recipient), what)
 
+    def judge_files(self) -> None:
+        self._files.judge()
+
     def report(self) -> Report:
         sent = [one for client in self._clients.values() for one in client.sent.values()]
         received = [
@@ -340,6 +351,9 @@ class _History:
             to_groups=sum(one.row.conversation.startswith(GROUP) for one in sent),
             from_groups=sum(count for to, count in received if to.startswith(GROUP)),
             statements=self._groups.statements,
+            files=self._files.sent,
+            files_due=self._files.due,
+            files_saved=self._files.saved,
             **{kind: len(found) for kind, found in findings.items()},
             shown=self._shown,
             examples=[

@@ -61,6 +61,23 @@ class OutboxRow(NamedTuple):
     length: int
 
 
+class FileRow(NamedTuple):
+    """A message with a file. `text`: what is written beside it; `path`: where it was saved here, as the disk has it."""
+
+    device: str
+    n: int
+    attachment: str
+    text: str
+    conversation: str
+    sender: str
+    own: int
+    size: int
+    state: str
+    reason: str
+    length: int
+    path: bytes | None
+
+
 class Sent(NamedTuple):
     """A text that its sender's vault has. Accepted, failed and waiting as far as any of its tables says so."""
 
@@ -80,6 +97,10 @@ class Client:
         self.device = f"the device of {person.user}"
         self.next_n = 1
         self.history: list[Row] = []
+        """Without messages that have a file."""
+        self.files: list[FileRow] = []
+        self.uploads: set[str] = set()
+        """What is written beside files that are not on the network yet."""
         self.outbox: dict[int, OutboxRow] = {}
         self.seen: set[tuple[str, int]] = set()
         self.held: set[tuple[str, int]] = set()
@@ -104,6 +125,8 @@ class Client:
         finally:
             connection.close()
         self.journal = _journal(person.journal)
+        self.attached = {entry["attached"] for entry in self.journal if "attached" in entry}
+        """What is written beside the files that this client has promised to send."""
         self.went: dict[int, set[int]] = defaultdict(set)
         """Of each message to a group, the lengths of its chain with which it ever left."""
         for entry in self.journal:
@@ -121,7 +144,13 @@ class Client:
         self.device = meta["device"]
         self.next_n = meta["next_n"]
         columns = ", ".join(Row._fields)
-        self.history = [Row(*row) for row in db.execute(f"SELECT {columns} FROM messages ORDER BY seq")]  # noqa: S608
+        without_file = "NOT EXISTS (SELECT 1 FROM files WHERE files.device = messages.device AND files.n = messages.n)"
+        rows = db.execute(f"SELECT {columns} FROM messages WHERE {without_file} ORDER BY seq")  # noqa: S608
+        self.history = [Row(*row) for row in rows]
+        columns = ", ".join(FileRow._fields)
+        rows = db.execute(f"SELECT {columns} FROM files JOIN messages USING (device, n) ORDER BY seq")  # noqa: S608
+        self.files = [FileRow(*row) for row in rows]
+        self.uploads = {json.loads(content).get("text", "") for (content,) in db.execute("SELECT content FROM uploads")}
         columns = ", ".join(OutboxRow._fields)
         self.outbox = {row[0]: OutboxRow(*row) for row in db.execute(f"SELECT {columns} FROM outbox")}  # noqa: S608
         self.seen = set(db.execute("SELECT device, n FROM seen").fetchall())

@@ -203,6 +203,7 @@ class Chaos:
                 directory=str(self._directory),
                 mutant=options.mutant,
                 parties=self._parties,
+                files=True,
             )
             self.crew.workers.append(Worker(setup, self.note, self._reactor))
 

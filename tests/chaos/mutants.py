@@ -20,6 +20,7 @@ from fastchat.store.postgres import PostgresStore
 from fastchat_client.core import Core
 from fastchat_client.inbox import Inbox as ClientInbox
 from fastchat_client.outbox import Outbox
+from tests.chaos.file_mutants import FILE_MUTANTS
 from tests.chaos.group_mutants import GROUP_MUTANTS
 from tests.chaos.mutant import Mutant, Original
 
@@ -324,4 +325,4 @@ _ALL = (
     ),
 )
 
-MUTANTS: Mapping[str, Mutant] = {mutant.name: mutant for mutant in (*_ALL, *GROUP_MUTANTS)}
+MUTANTS: Mapping[str, Mutant] = {mutant.name: mutant for mutant in (*_ALL, *GROUP_MUTANTS, *FILE_MUTANTS)}

@@ -7,7 +7,7 @@ import msgspec
 
 class Setup(msgspec.Struct, frozen=True):
     """What stays the same whenever the worker is started. `ports`: where each port of the network is found. `parties`:
-    by name of a group, who is to be in it."""
+    by name of a group, who is to be in it. `files`: whether they send files, too."""
 
     number: int
     seed: int
@@ -19,6 +19,7 @@ class Setup(msgspec.Struct, frozen=True):
     directory: str
     mutant: str
     parties: dict[str, list[str]] = {}
+    files: bool = False
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -35,7 +36,7 @@ class Command(msgspec.Struct, frozen=True):
 
 class Condition(msgspec.Struct, frozen=True):
     """How one client is. `waiting`: rows of its outbox that are not accepted, marks and the like too. `unsettled`: what
-    is to be done about its groups."""
+    is to be done about its groups and files."""
 
     ready: bool
     waiting: int

@@ -45,6 +45,10 @@ class Flow:
         self.sink: Any = None
         self.delay = 0.0
         self.held = False
+        self.passed = 0
+        """Bytes that were passed on."""
+        self.most: int | None = None
+        """What comes after so many bytes is held."""
         self._queue: deque[tuple[float, bytes]] = deque()
         self._size = 0
         self._full = False
@@ -57,6 +61,10 @@ class Flow:
     def waiting(self) -> int:
         """Bytes that are not passed on."""
         return self._size
+
+    @property
+    def _stands(self) -> bool:
+        return self.held or self.passed == self.most
 
     def connected(self, sink: Any) -> None:
         self.sink = sink
@@ -77,11 +85,16 @@ class Flow:
 
     def flush(self) -> None:
         now = self._reactor.seconds()
-        while self._queue and not self.held and not self._full and self.sink and self._queue[0][0] <= now:
-            _, data = self._queue.popleft()
+        while self._queue and not self._stands and not self._full and self.sink and self._queue[0][0] <= now:
+            due, data = self._queue.popleft()
+            if self.most is not None and len(data) > self.most - self.passed:
+                room = self.most - self.passed
+                self._queue.appendleft((due, data[room:]))
+                data = data[:room]
             self._size -= len(data)
+            self.passed += len(data)
             self.sink.write(data)
-        if self._queue and self._due is None and not self.held and not self._full:
+        if self._queue and self._due is None and not self._stands and not self._full:
             self._due = self._reactor.callLater(max(0.0, self._queue[0][0] - now), self._when_due)
         if not self._queue and self._ended and self.sink:
             self.sink.unregisterProducer()
@@ -259,7 +272,8 @@ class _Accepting(Factory):
 
 
 class Proxy:
-    """All links. `ports[worker][real port]` is where the worker finds that port of the network."""
+    """All links. `ports[worker][real port]` is where the worker finds that port of the network. `made` is told of each
+    new link before anything flows."""
 
     def __init__(self, workers: int, ports: Sequence[int], reactor: Any) -> None:
         self._reactor = reactor
@@ -267,6 +281,7 @@ class Proxy:
         self._links: dict[Link, None] = {}
         self._numbers = count()
         self._listening: list[Any] = []
+        self.made: Callable[[Link], None] = lambda link: None
         self.ports: list[dict[int, int]] = []
         for worker in range(workers):
             mapping = {}
@@ -287,6 +302,7 @@ class Proxy:
         link = Link(self, next(self._numbers), worker, port, self._reactor)
         self._links[link] = None
         self._judge(link)
+        self.made(link)
         return link
 
     def gone(self, link: Link) -> None:

@@ -13,7 +13,8 @@ class Report:
     recipients' vaults; the five numbers; what is still in an outbox. `due`: how many copies follow from what was
     accepted, one for each recipient. `to_groups`, `from_groups`: texts that were sent to groups, and copies that came
     of them; `statements`: of all groups. `shown`: texts in the journals. Marks (delivered, read), keys of groups and
-    the like are messages as well: they can be lost, too, or be phantoms, and wait; acts on groups can wait, too."""
+    the like are messages as well: they can be lost, too, or be phantoms, and wait; acts on groups can wait, too.
+    `files`: messages with one, which are not among the texts; `files_due` and `files_saved`: one for each recipient."""
 
     sent: int
     accepted: int
@@ -29,6 +30,9 @@ class Report:
     to_groups: int = 0
     from_groups: int = 0
     statements: int = 0
+    files: int = 0
+    files_due: int = 0
+    files_saved: int = 0
     examples: list[str] = field(default_factory=list)
 
     @property

@@ -4,7 +4,11 @@
 
 The recipient is a user's name, or a group's conversation ("#" and its id). The counter begins with 1 for each sender
 and recipient and has no gap. The digits begin the SHA-256 of everything else, so a text that was cut, mixed up or put
-into another's mouth does not fit. Nothing here knows vaults or networks.
+into another's mouth does not fit. What stands beside a file names the file's hash:
+
+    <sender>><recipient>~<SHA-256 of the file, 64 hex digits>
+
+Nothing here knows vaults or networks.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ GROUP = "#"
 """How the conversation of a group begins."""
 _DIGITS = 16
 _TEXT = re.compile(rf"([^>#:]+)>(#?[^>#:]+)#([1-9][0-9]{{0,15}}):([0-9a-f]{{{_DIGITS}}}):(.*)", re.DOTALL)
+
+_CAPTION = re.compile(r"([^>#:~]+)>(#?[^>#:~]+)~([0-9a-f]{64})")
 
 
 class Said(NamedTuple):
@@ -45,6 +51,23 @@ def read(text: str) -> Said | None:
     if digits != _digits(sender, recipient, int(counter), padding):
         return None
     return Said(sender, recipient, int(counter))
+
+
+class Captioned(NamedTuple):
+    """What stands beside a file. `digest`: SHA-256, in hexadecimal."""
+
+    sender: str
+    recipient: str
+    digest: str
+
+
+def caption(sender: str, recipient: str, data: bytes) -> str:
+    return f"{sender}>{recipient}~{hashlib.sha256(data).hexdigest()}"
+
+
+def read_caption(text: str) -> Captioned | None:
+    match = _CAPTION.fullmatch(text)
+    return None if match is None else Captioned(*match.groups())
 
 
 def _digits(sender: str, recipient: str, counter: int, padding: str) -> str:

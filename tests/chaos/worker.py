@@ -44,9 +44,12 @@ from fastchat_client.events import (
     MessageUnreadable,
     MessageWaiting,
     Notice,
+    TransferFailed,
+    TransferProgress,
 )
 from fastchat_client.joining import prepare_registration
 from fastchat_client.vault import Vault
+from tests.chaos.filing import Filing
 from tests.chaos.orders import Command, Condition, Report, Setup
 from tests.chaos.parties import Parties
 from tests.chaos.talk import Talk
@@ -96,12 +99,14 @@ class Client:
         self.shown = 0
         self._worker = worker
         self._vault = Vault.open(directory / f"{user}.vault", bytes.fromhex(setup.keys[user]))
-        self._core = JournalingCore(self._vault)
+        self._core = JournalingCore(self._vault, outgoing=directory / f"{user}.outgoing")
         self._core.write = self._write
         self._journal = os.open(directory / f"{user}.journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self._write({"started": 1})
         self._talk = Talk(self._vault, user, setup.everybody, setup.seed)
         self._parties = Parties(self._core, user, setup.parties, setup.seed)
+        folder = directory / f"{user}.files"
+        self._filing = Filing(self._core, user, setup.everybody, folder, setup.seed, self._write, reactor)
         self._random = Random(f"{setup.seed} {user} connection")
         self._connection: Connection | None = None
         self._line: Line | None = None
@@ -149,6 +154,7 @@ class Client:
             reactor.callLater(seconds, _read_on, line)
 
     async def stop(self) -> None:
+        await self._filing.stop()
         await self.offline()
         self._vault.close()
         os.close(self._journal)
@@ -157,7 +163,9 @@ class Client:
     def condition(self) -> Condition:
         [waiting] = self._vault.execute("SELECT COUNT(*) FROM outbox WHERE state < 2").fetchone()
         is_ready = self._core.ready and self._connection is not None
-        return Condition(is_ready, waiting, self._parties.unsettled, self._talk.said, self.shown)
+        return Condition(
+            is_ready, waiting, self._parties.unsettled + self._filing.unsettled, self._talk.said, self.shown
+        )
 
     # --- talking -----------------------------------------------------------------------------------------------------
 
@@ -174,18 +182,23 @@ class Client:
                     if conversation.unread:
                         self._core.mark_read(conversation.user)
             self._parties.churn()
+            if self._worker.setup.files:
+                Deferred.fromCoroutine(self._filing.send(self._parties.joined)).addErrback(self._worker.failed)
             if self._connection is not None:
                 self._connection.flush()
 
     def gather(self) -> None:
-        """See to one's groups."""
+        """See to one's groups, and to files that have come."""
         self._parties.tend()
+        self._filing.tend()
         if self._connection is not None:
             self._connection.flush()
 
     def _tell(self, events: list[Event]) -> None:
         for event in events:
             match event:
+                case MessageReceived(file=file) if file is not None:
+                    self._write({"file": event.text})
                 case MessageReceived():
                     self.shown += 1
                     entry: dict[str, str | int] = {"shown": event.text, "from": event.sender, "id": event.id}
@@ -199,6 +212,10 @@ class Client:
                     self.log.info("{user} holds {id}: {reason}", user=self.user, id=event.id, reason=event.reason)
                 case MessageWaiting():
                     self._write({"waits": event.id, "from": event.sender})
+                case TransferFailed():
+                    self._filing.failed(event)
+                case TransferProgress():
+                    pass
                 case GroupAlarm():
                     self._note(f"{event.code}: {event.reason}")
                 case Notice():
@@ -289,7 +306,7 @@ class Worker(LineReceiver):
         self._let_talk(command.on)
         if command.gathers:
             self._gather()
-        self._reporting.start(REPORT_SECONDS).addErrback(self._failed)
+        self._reporting.start(REPORT_SECONDS).addErrback(self.failed)
 
     def _let_talk(self, on: bool) -> None:
         if on and not self.talking:
@@ -299,7 +316,7 @@ class Worker(LineReceiver):
 
     def _gather(self) -> None:
         if not self._gathering.running:
-            self._gathering.start(TEND_SECONDS).addErrback(self._failed)
+            self._gathering.start(TEND_SECONDS).addErrback(self.failed)
 
     def _gather_all(self) -> None:
         for client in self._clients.values():
@@ -321,9 +338,9 @@ class Worker(LineReceiver):
         self.report(Report(stopped=True))
 
     def _watch(self, coroutine: Any) -> None:
-        Deferred.fromCoroutine(coroutine).addErrback(self._failed)
+        Deferred.fromCoroutine(coroutine).addErrback(self.failed)
 
-    def _failed(self, failure: Failure) -> None:
+    def failed(self, failure: Failure) -> None:
         self.log.failure("the worker failed", failure)
 
 

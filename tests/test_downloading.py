@@ -99,11 +99,11 @@ class Whole(FilesTest):
             path.unlink()
 
     def test_one_attachment_in_two_messages(self) -> None:
+        """They have one part, one after the other, with no time between."""
         file = self.files.put(DATA)
         for message in (self.brought(file), self.brought(file)):
             self.bob.core.fetch(message, self.folder)
         self.scene.settle()
-        self.scene.pass_time(3)
         self.assertEqual(self.saved, ["notes (1).txt", "notes.txt"])
         self.assertEqual({(self.folder / name).read_bytes() for name in self.saved}, {DATA})
         self.assertEqual((self.parts, self.failures), ([], []))
@@ -320,11 +320,16 @@ class Cut(FilesTest):
 
     def test_an_answer_that_comes_after_it_was_cancelled(self) -> None:
         late: list[Any] = []
-        self.files.answer = lambda device, request: late.append(self.files.honestly(device, request)[0]) or []
+
+        def answer(device: str, request: wire.Fetch) -> list[Any]:
+            late.extend(self.files.honestly(device, request))
+            return []
+
+        self.files.answer = answer
         self.fetches(self.message)
         self.bob.core.cancel(self.file.attachment)
         assert self.bob.line is not None
-        for answer in late:
-            self.bob.line.tell(answer)
+        for chunk in late:
+            self.bob.line.tell(chunk)
         self.scene.settle()
         self.assertEqual((self.saved, self.parts, self.bob.core.ready), ([], [], True))

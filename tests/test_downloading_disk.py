@@ -10,7 +10,7 @@ from typing import Any
 
 from fastchat.errors import AttachmentDamaged, Busy
 from fastchat.protocols import wire
-from fastchat_client import saving
+from fastchat_client import filenames, saving
 from fastchat_client.attachment_cipher import PIECE
 from fastchat_client.events import FileSaved, Notice
 from fastchat_client.saving import NotSaved, Part
@@ -55,7 +55,7 @@ class Trouble(Disk):
     def test_the_disk_is_full_in_the_middle(self) -> None:
         """What has come is kept, and gone on with when it is asked for again."""
         part = self.begun(2)
-        self.patch(saving.os, "pwrite", fails(errno.ENOSPC))
+        self.patch(os, "pwrite", fails(errno.ENOSPC))
         self.bob.disconnects()
         self.bob.connects()
         self.scene.settle()
@@ -77,13 +77,13 @@ class Trouble(Disk):
 
     def takes_it_again(self) -> None:
         """The disk takes what is written again."""
-        self.patch(saving.os, "pwrite", self.pwrite)
+        self.patch(os, "pwrite", self.pwrite)
 
     pwrite = staticmethod(os.pwrite)
 
     def test_it_goes_on_when_the_program_starts_anew(self) -> None:
         self.begun(2)
-        self.patch(saving.os, "pwrite", fails(errno.ENOSPC))
+        self.patch(os, "pwrite", fails(errno.ENOSPC))
         self.bob.disconnects()
         self.bob.connects()
         self.scene.settle()
@@ -96,7 +96,7 @@ class Trouble(Disk):
         class Disk:
             f_bavail, f_frsize = 1, 4096
 
-        self.patch(saving.os, "fstatvfs", lambda descriptor: Disk)
+        self.patch(os, "fstatvfs", lambda descriptor: Disk)
         self.fetches(self.message)
         self.assertIn("the disk is full", self.refused(NOT_SAVED).reason)
         self.assertEqual(self.files.asked, [])
@@ -156,7 +156,7 @@ class Trouble(Disk):
 
     def test_it_cannot_be_given_its_name(self) -> None:
         """All of it is kept; the next try has nothing to fetch."""
-        settle = saving.settle
+        settle = filenames.settle
         self.patch(saving, "settle", fails(errno.EROFS))
         self.fetches(self.message)
         (failed,) = self.failures
@@ -169,13 +169,13 @@ class Trouble(Disk):
         self.assertEqual(self.files.asked, [])
 
     def test_a_file_system_without_hard_links(self) -> None:
-        self.patch(saving.os, "link", fails(errno.EPERM))
+        self.patch(os, "link", fails(errno.EPERM))
         self.fetches(self.message)
         self.arrived()
 
     def test_what_is_left_over_and_cannot_be_removed_is_told_once(self) -> None:
         self.begun(2)
-        self.patch(saving.Path, "unlink", fails(errno.EPERM))
+        self.patch(Path, "unlink", fails(errno.EPERM))
         self.bob.core.cancel(self.file.attachment)
         self.scene.settle()
         self.scene.pass_time(3)

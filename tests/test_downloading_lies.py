@@ -152,8 +152,13 @@ class OfTheServer(FilesTest):
         self.refused(UnknownAttachment.code)
 
     def test_a_word_of_another_kind(self) -> None:
-        for word in (wire.ChunkStored, wire.AttachmentDone, lambda request: wire.Attached(request, ())):
-            self.lied_to(lambda request, word=word: [word(request.id)])
+        words: list[Callable[[wire.Fetch], list[Any]]] = [
+            lambda request: [wire.ChunkStored(request.id)],
+            lambda request: [wire.AttachmentDone(request.id)],
+            lambda request: [wire.Attached(request.id, ())],
+        ]
+        for word in words:
+            self.lied_to(word)
             self.assertEqual(self.saved, [])
             self.bob.core.cancel(self.file.attachment)
             self.scene.settle()

@@ -34,6 +34,7 @@ from tests.support.downloading import DATA, FilesTest
 from tests.support.network import Mail
 from tests.support.vaults import words_in
 
+OLD = "the words before"
 SMALL = os.urandom(2000)
 THUMBNAIL = os.urandom(20 * 1024)
 
@@ -96,7 +97,7 @@ class Shown(FilesTest):
             self.assertNotIn(msgspec.json.encode(secret)[1:-1], told)
 
     def test_a_caption_is_edited_and_the_file_stays(self) -> None:
-        message = self.brought(self.picture())
+        message = self.brought(self.picture(text=OLD))
         self.alice.edits(message, "look at this")
         self.scene.settle()
         self.assertEqual(self.bob.told(Edited)[-1].text, "look at this")
@@ -105,6 +106,7 @@ class Shown(FilesTest):
             assert item is not None
             self.assertEqual((item.text, item.edited), ("look at this", True))
             self.assertIsNotNone(item.file)
+        self.assertEqual(words_in(self.bob.vault, OLD), [], "what it said before is forgotten")
         self.fetches(message)
         self.assertEqual(len(self.saved), 1)
 
@@ -133,6 +135,7 @@ class Shown(FilesTest):
         self.scene.settle()
         self.bob.disconnects()
         message = self.alice.brings("bob", self.picture())
+        later = self.alice.says("bob", "later")
         self.scene.settle()
         box = self.network.devices[self.bob.device].mailbox
         mail = box[0]
@@ -144,6 +147,7 @@ class Shown(FilesTest):
         shown = self.last(self.bob).file
         assert shown is not None
         self.assertEqual((self.last(self.bob).id, shown.size), (message, len(DATA)))
+        self.assertEqual([item.id for item in self.bob.vault.history("alice")][-2:], [message, later], "in its place")
         self.fetches(message)
         self.assertEqual(len(self.saved), 1)
 

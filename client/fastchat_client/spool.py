@@ -88,8 +88,11 @@ def write(
 def chunk(folder: Path, attachment: str, index: int) -> bytes:
     """`CHUNK_SIZE` bytes. Raises `ConfigError` if they are not there."""
     try:
-        with open(folder / attachment, "rb", buffering=0) as spool:
-            data = os.pread(spool.fileno(), CHUNK_SIZE, index * CHUNK_SIZE)
+        descriptor = os.open(folder / attachment, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = os.pread(descriptor, CHUNK_SIZE, index * CHUNK_SIZE)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise ConfigError(f"what was kept in {folder} for sending cannot be read: {error.strerror}") from None
     if len(data) != CHUNK_SIZE:

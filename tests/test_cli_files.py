@@ -114,9 +114,14 @@ class OnTheNetwork(CommandCase):
             code, out, err = await self.run_command("alice", "send", "bob", "--file", str(self.folder / name))
             self.assertEqual((code, out, err.count("\n")), (1, "", 1), err)
             self.assertIn(words, err)
-        code, _, err = await self.run_command("alice", "send", "bob", "--original", "--file", str(picture))
-        self.assertEqual(code, 0, err)
-        self.assertIn("It goes as it is, and tells", err)
+        # From a pipe: what was begun is waited for, though nothing more is typed.
+        alice = self.start("alice", "chat", "bob")
+        alice.write(f'/original "{picture}"\n')
+        alice.close_stdin()
+        self.assertEqual(await alice.ended, 0, alice.err)
+        self.assertIn("It goes as it is, and tells", alice.out.decode())
+        _, out, _ = await self.run_command("alice", "history", "bob")
+        self.assertEqual((out.count("[picture my beach.jpg"), out.count("waiting")), (2, 0))
 
     async def test_ctrl_c_on_both_sides_and_on_from_there(self) -> None:
         """Worth its seconds: a file that is large enough to be interrupted, by who sends it and by who fetches it."""

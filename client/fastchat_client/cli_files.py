@@ -122,9 +122,9 @@ def _wanted(opened: Opened, who: str | None, message_id: str | None, every: bool
         # What was fetched by itself is not where anybody has wanted it.
         kept = os.path.abspath(opened.profile.directory / "files")
         return [one for one in theirs if not one.path or os.path.dirname(os.path.abspath(one.path)) == kept]
-    if not found:
+    if not theirs:
         raise RequestError(f"there is no file {f'in the conversation with {who}' if who else 'in any conversation'}")
-    return (theirs or found)[:1]
+    return theirs[:1]
 
 
 def _is_there(one: StoredFile, where: Path) -> bool:

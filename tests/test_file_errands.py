@@ -270,6 +270,23 @@ class LookingOn(SynchronousTestCase):
         problem = self.failureResultOf(result).value
         self.assertEqual((problem.code, "it is kept" in problem.message), ("not-yet", True))
 
+    def test_going_on_ends_when_nothing_can_be_done_any_more(self) -> None:
+        under_way = [
+            Transfer(A, "bob", "e1.4", "beach.jpg", False, 5, 10, True),
+            Transfer(B, "bob", "", "film.mkv", True, 5, 10, True),
+        ]
+        self.patch(StandIn, "transfers", lambda _: under_way)
+        result = Deferred.fromCoroutine(self.files.resume(None, connects=False))
+        self.clock.pump([0.1] * 3)
+        self.assertNoResult(result)
+        self.files._told(TransferProgress(A, "bob", "e1.4", "beach.jpg", False, 5, 10))
+        self.files._told(TransferFailed(A, "bob", "e1.4", "beach.jpg", False, "config", "the disk is full"))
+        self.clock.pump([0.1] * 3)
+        self.assertNoResult(result)
+        del under_way[1]
+        self.clock.pump([0.1] * 3)
+        self.assertEqual(self.failureResultOf(result).value.message, "beach.jpg: the disk is full")
+
     def test_fetched_by_the_other_one(self) -> None:
         with self.open.transaction():
             add_received(self.open, Arrived("e1", 4, "bob", "bob", 1_700_000_000_000, "look", False))

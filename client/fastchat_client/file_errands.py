@@ -165,7 +165,8 @@ class Files:
         errand = Errand(lambda: None, "they are kept", "nothing more is done", later=LATER)
 
         def outcome() -> int | FastChatError | None:
-            if self._under_way():
+            # What the disk did not take has failed for now, and stays.
+            if self._under_way() - self._failed.keys():
                 return None
             for attachment, problem in self._failed.items():
                 name = self._done.get(attachment, ("a file", 0, 0))[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import click
 from fastchat.errors import RequestError
 from fastchat_client import files, settings
 from fastchat_client.cli_options import json_option, shared, timeout_option, writable
+from fastchat_client.errands import catch_up
 from fastchat_client.file_errands import Files, Wanted, carry_out
 from fastchat_client.files import StoredFile
 from fastchat_client.groups import group_list
@@ -86,21 +87,34 @@ def fetch(
     """Save the file of the message ID (history --ids shows them), or the newest one of WHO, somebody or a '#group', and
     print where. What breaks off goes on where it was."""
     with open_profile(profile_dir, password_file) as opened:
-        wanted = _wanted(opened, who, message_id, every)
         where = Path(os.path.abspath(directory))
-        left = [one for one in wanted if not _is_there(one, where)]
-        for one in wanted:
-            if one not in left and not as_json:
-                click.echo(writable(clean_line(one.path)))
-        if not left:
-            progress("it is here already" if wanted else "nothing is left to be fetched")
-            return 0
+        is_named = message_id is not None or (who is not None and _is_message(opened.vault, who))
+        if is_named:
+            wanted = _wanted(opened, who, message_id, every)
+            if not _left(wanted, where, as_json):
+                return 0
 
-        def main(running: Running, connects: bool) -> Coroutine[Any, Any, int]:
+        async def main(running: Running, connects: bool) -> int:
+            if connects and not is_named:
+                await catch_up(running, opened.profile, opened.vault, seconds)  # the newest may have come just now
+            left = wanted if is_named else _left(_wanted(opened, who, message_id, every), where, as_json)
             messages = [one.message for one in left]
-            return _files(running, opened, as_json).fetch(messages, where, seconds, connects=connects)
+            return (
+                await _files(running, opened, as_json).fetch(messages, where, seconds, connects=connects) if left else 0
+            )
 
         return carry_out(opened.profile, main)
+
+
+def _left(wanted: Sequence[StoredFile], where: Path, as_json: bool) -> list[StoredFile]:
+    """Those that are to be fetched; of those that are in `where` already it is said where."""
+    left = [one for one in wanted if not _is_there(one, where)]
+    for one in wanted:
+        if one not in left and not as_json:
+            click.echo(writable(clean_line(one.path)))
+    if not left:
+        progress("it is here already" if wanted else "nothing is left to be fetched")
+    return left
 
 
 def _wanted(opened: Opened, who: str | None, message_id: str | None, every: bool) -> list[StoredFile]:

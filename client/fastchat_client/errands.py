@@ -13,8 +13,9 @@ from twisted.internet.task import LoopingCall, deferLater
 
 from fastchat.errors import FastChatError, RequestError, TrustError, UnknownGroup
 from fastchat_client.composing import is_empty, outgoing_state
-from fastchat_client.events import Connected, Disconnected, Event, GroupAlarm, LogAlarm, State
+from fastchat_client.events import Connected, Disconnected, Event, GroupAlarm, LogAlarm, MailboxProgress, State
 from fastchat_client.groups import resolve
+from fastchat_client.inbox import Inbox
 from fastchat_client.messenger import Messenger
 from fastchat_client.once import DOUBT, Ending, NotYet, problem_of, say, until
 from fastchat_client.profile import Profile, ProfileInUse
@@ -192,6 +193,33 @@ def _outcome(vault: Vault, errand: Errand) -> int | FastChatError | None:
             f"another way, then type fastchat accept {errand.to}"
         )
     return outcome
+
+
+async def catch_up(running: Running, profile: Profile, vault: Vault, seconds: float | None) -> None:
+    """Take in what waits in the mailbox, as far as its senders' keys can be had in a moment; nothing, if the network
+    cannot be reached now. Raises what ends every connection."""
+    ending = Ending()
+
+    def told(events: list[Event]) -> None:
+        for event in events:
+            match event:
+                case Connected(waiting=0):
+                    ending(0)
+                case MailboxProgress() if event.done >= event.total:
+                    ending(0)
+                case Disconnected():
+                    problem = problem_of(event)
+                    ending(problem if event.retry_in is None or isinstance(problem, TrustError) else 0)
+
+    messenger = Messenger(profile, vault, running.reactor, told)
+    messenger.start()
+    try:
+        await until(running.reactor, seconds, ending, lambda: 0)
+        settled = running.reactor.seconds() + SETTLE_SECONDS
+        while Inbox(vault).users and running.reactor.seconds() < settled:
+            await deferLater(running.reactor, POLL_SECONDS)
+    finally:
+        await messenger.stop()
 
 
 async def find(running: Running, profile: Profile, vault: Vault, where: str, seconds: float | None) -> str:

@@ -34,6 +34,7 @@ SECONDS: dict[str, float] = {
     "tests.test_services": 18, "tests.test_startup": 18, "tests.test_conversations": 18,
     "tests.test_store_postgres": 17, "tests.test_floods": 16, "tests.test_core_crash": 15,
     "tests.test_fuzz": 13, "tests.test_drain": 13, "tests.test_core_outbox": 11,
+    "tests.test_uploading_cut": 10, "tests.test_uploading_network": 7, "tests.test_uploading": 6,
     "tests.test_identity_links": 9, "tests.test_identity_root": 6,
 }  # fmt: skip
 """What a module takes that takes long, as once measured, so that the processes end at about the same time."""

@@ -71,6 +71,25 @@ class Cut(UploadTest):
         self.assertEqual(len(self.server.received), self.CHUNKS)
         self.check_done(attachment, data)
 
+    def test_a_vault_that_cannot_be_written_when_all_of_it_is_there(self) -> None:
+        """The program lives on: nothing was told, the spool is there, and it is told at the next connection."""
+        self.alice.says("bob", "hello")
+        self.scene.settle()
+        data = os.urandom(self.CHUNKS * PIECE)
+        attachment = self.alice.attaches("bob", data)
+        self.alice.vault.lives = self.alice.vault.commits
+        self.assertRaises(Killed, self.scene.settle)
+        self.assertEqual(len(self.server.content(attachment)), self.CHUNKS)
+        self.alice.vault.lives = None
+        self.scene.settle()
+        self.assertIsNone(self.alice.line)
+        self.assertEqual((self.shown(self.bob), self.alice.told(FileSent)), ([], []))
+        self.assertTrue((self.alice.outgoing / attachment).exists())
+        self.alice.connects()
+        self.scene.pass_time(3)
+        self.check_done(attachment, data)
+        self.assertEqual((self.shown(self.bob), len(self.server.received)), (["notes.txt"], self.CHUNKS))
+
     def test_what_the_network_lost_is_sent_again(self) -> None:
         """It has swept what nobody finished in a day."""
         data = os.urandom(self.CHUNKS * PIECE)
@@ -123,7 +142,8 @@ class Cut(UploadTest):
 
 
 class EveryCommit(UploadTest):
-    """The plug is pulled at every commit of a sender, before it and after it (as in `test_core_crash`)."""
+    """The plug is pulled at every commit of a sender, before it and after it (as in `test_core_crash`); worth its
+    seconds: each of these commits is a place where a file could be lost or told of twice."""
 
     def setUp(self) -> None:
         SceneTest.setUp(self)

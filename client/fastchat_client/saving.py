@@ -113,7 +113,7 @@ class Part:
         self._hash = hashlib.sha256()
 
     def cut(self) -> None:
-        """To whole pieces. Raises `NotSaved`."""
+        """Count whole pieces only: what follows on them is written over."""
         self.length -= self.length % PIECE
         self.hashed = 0
         self._hash = hashlib.sha256()

@@ -162,6 +162,7 @@ class OnTheNetwork(CommandCase):
         self.assertEqual((await self.run_command("alice", "transfers"))[1], "")
 
     async def test_through_the_process_that_is_connected(self) -> None:
+        """Worth its processes: the one that holds the lock sends what another one has spooled."""
         await self.joined("alice", "bob")
         listening = self.start("alice", "listen", "--json")
         await self.connected("alice", listening)

@@ -139,6 +139,10 @@ print("DRAWN", "half" if draw is half_blocks else [kind for kind, _ in raw],
 """
 
 
+NEVER = r"\x1b_G"
+"""How kitty's question begins."""
+
+
 class Graphics(SynchronousTestCase):
     """Worth its processes: whether textual-image finds what a terminal can do is seen on a terminal alone, whose other
     side is this test. Each says of itself what real ones do."""
@@ -152,6 +156,7 @@ class Graphics(SynchronousTestCase):
         terminal.setwinsize(24, 80)
         patterns = [*answers, "DRAWN (.*)\r\n"]
         while (found := terminal.expect(patterns)) < len(answers):
+            self.assertNotEqual(patterns[found], NEVER)
             terminal.send(list(answers.values())[found])
         self.assertNotIn("Traceback", str(terminal.before))
         return str(terminal.match[1])
@@ -172,4 +177,6 @@ class Graphics(SynchronousTestCase):
         self.assertTrue(self.drawn({}).startswith("half"))
 
     def test_one_that_would_take_the_question_for_letters_is_not_asked(self) -> None:
-        self.assertTrue(self.drawn({r"\x1b\[c": "\x1b[?6c", r"\x1b_G": "never asked"}, "linux").startswith("half"))
+        for term in ("linux", "screen-256color", "tmux-256color"):
+            drawn = self.drawn({r"\x1b\[c": "\x1b[?6c", NEVER: ""}, term, "patient")
+            self.assertTrue(drawn.startswith("half"), drawn)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from fastchat.protocols import wire
 from fastchat_client import downloads, filenames, saving
 from fastchat_client.attachment_cipher import PIECE
 from fastchat_client.downloading import MOST_AT_ONCE
-from fastchat_client.events import FileSaved, TransferProgress
+from fastchat_client.events import FileSaved, Notice, TransferProgress
 from tests.support.conversation import Killed
 from tests.support.downloading import CHUNKS, DATA, FilesTest
 
@@ -97,6 +98,27 @@ class Whole(FilesTest):
             self.arrived()
             (self.folder / "notes.txt").unlink()
             path.unlink()
+
+    def test_what_was_saved_before_cannot_be_read_to_its_end(self) -> None:
+        """The rest is fetched."""
+        message = self.brought(self.files.put(DATA))
+        self.fetches(message, self.new_folder("first"))
+        self.files.asked.clear()
+        self.patch(saving, "_BLOCK", 1000)
+        reads, pread = 0, os.pread
+
+        def failing(descriptor: int, length: int, offset: int) -> bytes:
+            nonlocal reads
+            reads += 1
+            if reads == 100:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return pread(descriptor, length, offset)
+
+        self.patch(os, "pread", failing)
+        self.fetches(message)
+        self.arrived()
+        self.assertEqual([one.index for one in self.files.asked], [1, 2, 3, 4])
+        self.assertEqual(self.bob.told(Notice), [])
 
     def test_one_attachment_in_two_messages(self) -> None:
         """They have one part, one after the other, with no time between."""

@@ -11,7 +11,7 @@ from fastchat.protocols import wire
 from fastchat_client import files, speaking, uploads
 from fastchat_client.attachment_cipher import PIECE
 from fastchat_client.events import FileSent, MessageReceived, TransferProgress
-from fastchat_client.group_acting import RemoveAct
+from fastchat_client.group_acting import LeaveAct, RemoveAct
 from fastchat_client.vault import split_id
 from tests.support.group_scene import texts
 from tests.support.uploading import UploadTest
@@ -155,6 +155,39 @@ class Groups(UploadTest):
         self.server.release()
         self.scene.settle()
         self.check_failed(attachment, "not-allowed")
+
+    def test_who_has_left_since_it_went_is_still_to_fetch_it(self) -> None:
+        carol = self.scene.person("carol")
+        team = self.group(self.alice, self.bob, carol)
+        line, late = self.network.lines[self.alice.device], []
+        tell = line.tell
+        self.patch(
+            line, "tell", lambda answer: late.append(answer) if isinstance(answer, wire.Accepted) else tell(answer)
+        )
+        attachment = self.alice.attaches(team, b"x" * 100)
+        self.scene.settle()
+        self.assertEqual(self.shown(carol), ["notes.txt"])
+        self.acts(carol, team, LeaveAct())
+        for answer in late:
+            tell(answer)
+        self.scene.pass_time(2)
+        self.assertEqual(self.server.devices, {attachment: 2})
+
+    def test_who_has_left_before_it_went_once_more_may_have_it_as_well(self) -> None:
+        carol = self.scene.person("carol")
+        team = self.group(self.alice, self.bob, carol)
+        line = self.network.lines[self.alice.device]
+        tell = line.tell
+        self.patch(line, "tell", lambda answer: None if isinstance(answer, wire.Accepted) else tell(answer))
+        attachment = self.alice.attaches(team, b"x" * 100)
+        self.scene.settle()
+        self.alice.disconnects()
+        self.acts(carol, team, LeaveAct())
+        self.alice.connects()
+        self.scene.settle()
+        self.scene.pass_time(2)
+        self.assertEqual(self.shown(carol), ["notes.txt"])
+        self.assertEqual(self.server.devices, {attachment: 2})
 
 
 class Secrets(UploadTest):

@@ -135,10 +135,11 @@ class GroupSender:
         devices = {device for account in accounts if account is not None for device in account.devices}
         return bool(devices - {parts.me.device, *missing})
 
-    def devices_of_others(self, conversation: str) -> int:
-        """How many devices other accounts in the group have, as far as is known."""
+    def devices_of_others(self, conversation: str, since: int) -> int:
+        """How many devices those others have, as far as is known, who were in the group when its chain had `since`
+        statements, or came later."""
         parts = self._parts
-        users = [user for user in parts.groups.members(group_of(conversation)) if user != parts.me.user]
+        users = [user for user in parts.groups.members_since(group_of(conversation), since) if user != parts.me.user]
         return sum(len(account.devices) for account in map(parts.accounts.get, users) if account is not None)
 
     def _may_go(self, live: Live, group: str) -> bool:

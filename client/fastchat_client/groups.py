@@ -116,6 +116,13 @@ class Groups:
         ).fetchone()
         return row is not None
 
+    def members_since(self, group: str, length: int) -> list[str]:
+        """Who was a member when the chain had `length` statements, or became one later."""
+        rows = self._vault.execute(
+            "SELECT DISTINCT user FROM group_spans WHERE group_id = ? AND (until IS NULL OR until > ?)", (group, length)
+        )
+        return [user for (user,) in rows]
+
     def has_left(self, group: str, user: str) -> bool:
         """Whether `user` was a member once and is not any more."""
         row = self._vault.execute("SELECT 1 FROM group_spans WHERE group_id = ? AND user = ?", (group, user)).fetchone()

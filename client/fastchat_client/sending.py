@@ -268,9 +268,10 @@ class Sender:
         return not (message.sealed_again or message.device or message.is_keys or message.is_to_group)
 
     def _group_changed(self, message: Composed) -> None:
-        """Nobody has it: it is encrypted again by the chain as it is now."""
+        """Nobody gets it like this any more: it is encrypted again by the chain as it is now."""
         live, group = self._parts.ready, group_of(message.user)
-        self._parts.outbox.seal_again(message, is_last=False)
+        # Groups have no last time; but that there was another is to be known (`_devices_told`).
+        self._parts.outbox.seal_again(message, is_last=True)
         # If news of the change have come meanwhile, there is nothing to ask.
         if live is not None and message.length >= self._parts.groups.length(group):
             self._follower.look_again(live, group)
@@ -325,7 +326,8 @@ class Sender:
         """How many devices of others can fetch what it tells of: of a group rather more than less, for with the last of
         them it goes."""
         if message.is_to_group:
-            return self._groups.devices_of_others(message.user)
+            # If it went by an earlier chain as well, that may have reached somebody who has left since.
+            return self._groups.devices_of_others(message.user, 0 if message.sealed_again else message.length)
         own = self._own_devices()
         return sum(device not in own for device in self._parts.outbox.devices(message.n))
 

@@ -131,6 +131,9 @@ class Lies(SynchronousTestCase):
         self.told.rewrite("alice", [line for line in self.told.journal("alice") if ">bob~" not in line])
         self.assertEqual(found(self.told.check()), {"phantom"})
 
+    def test_what_its_sender_knows_as_another_file(self) -> None:
+        self.tells("phantom", by=lambda: self.alter("bob", "UPDATE files SET attachment = 'another' WHERE n = 2"))
+
     def test_who_was_no_member_when_it_was_sent(self) -> None:
         self.group.leaves("bob")
         n = self.files.send("alice", self.group, b"for carol", "carol", "bob")

@@ -6,6 +6,7 @@ as soon as the client has promised to send it.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -73,7 +74,8 @@ class Filing:
         if self._random.random() >= OFTEN or waiting + self._preparing >= MOST_WAITING:
             return
         to = self._random.choice(groups if groups and self._random.random() < TO_GROUPS else self._others)
-        data = self._random.randbytes(int(MOST_BYTES * self._random.random() ** 2))
+        # A client that was killed draws the same again: two files are never the same all the same.
+        data = secrets.token_bytes(32) + self._random.randbytes(int(MOST_BYTES * self._random.random() ** 2))
         text = caption(self._user, to, data)
         source = self._folder / f"{text[-16:]}.source"
         source.write_bytes(data)

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastchat.errors import AttachmentDamaged, Busy
 from fastchat.protocols import wire
-from fastchat_client import filenames, saving
+from fastchat_client import downloading, filenames, saving
 from fastchat_client.attachment_cipher import PIECE
 from fastchat_client.events import FileSaved, Notice
 from fastchat_client.saving import NotSaved, Part
@@ -300,6 +300,27 @@ class Parts(Disk):
         self.files.answer = answer
         self.fetches(self.message)
         self.refused(AttachmentDamaged.code)
+
+    def test_chunks_that_come_while_it_is_begun_anew(self) -> None:
+        """They were asked for before, and are asked for again."""
+        part = self.begun(2)
+        left = [request for request in self.files.asked if request.index >= 2]
+        begin_anew = Part.begin_anew
+
+        def meanwhile(one: Part) -> None:
+            one.discard()
+            for message in self.files.honestly(self.bob.device, left.pop(0)):
+                self.bob.core.receive(message)
+            begin_anew(one)
+
+        self.patch(Part, "begin_anew", meanwhile)
+        self.patch(downloading, "SLICE", PIECE)
+        for message in self.files.honestly(self.bob.device, left.pop(0)):
+            self.bob.core.receive(message)
+        os.truncate(part, 100)
+        self.scene.settle()
+        self.scene.pass_time(2)
+        self.arrived()
 
     def test_it_is_made_longer_while_it_is_written(self) -> None:
         def answer(device: str, request: wire.Fetch) -> Sequence[Any]:

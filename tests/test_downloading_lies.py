@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from fastchat.errors import AttachmentDamaged, AttachmentTooLarge, UnknownAttachment
+from fastchat.errors import AttachmentDamaged, AttachmentTooLarge, ProtocolError, UnknownAttachment
 from fastchat.protocols import wire
 from fastchat.protocols.wire import CHUNK_SIZE
 from fastchat_client.attachment_cipher import PIECE
@@ -232,6 +232,23 @@ class OfTheSender(FilesTest):
         self.bob.connects()
         self.scene.settle()
         self.refused(AttachmentTooLarge.code)
+
+    def test_a_network_that_takes_no_files(self) -> None:
+        message = self.brought(self.files.put(DATA))
+        self.network.limits = msgspec.structs.replace(self.network.limits, chunks=0, largest_attachment=0)
+        self.bob.disconnects()
+        self.bob.connects()
+        self.fetches(message)
+        self.assertIn("no files", self.refused(AttachmentTooLarge.code).reason)
+
+    def test_limits_that_no_vault_can_keep(self) -> None:
+        limits = msgspec.structs.replace(self.network.limits, chunks=1111, largest_attachment=2222)
+        welcome = wire.encode(wire.Welcome(1, 1, "f2", b"x" * 32, limits))
+        self.assertEqual(wire.decode_server_message(welcome).limits, limits)
+        for chunks, largest in ((-1, 1), (2**31, 1), (1, -1), (1, 2**53), (1, 2**63), (1, 10**30)):
+            lie = welcome.replace(b"1111", b"%d" % chunks).replace(b"2222", b"%d" % largest)
+            with self.assertRaises(ProtocolError, msg=f"{chunks} {largest}"):
+                wire.decode_server_message(lie)
 
     def test_names_from_hell(self) -> None:
         for name in (

@@ -4,32 +4,26 @@ of it goes when the message does."""
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
 from fastchat.errors import UnknownAttachment
-from fastchat.protocols import wire
-from fastchat_client import downloads, files, settings
-from fastchat_client.attachment_cipher import PIECE
+from fastchat_client import files, settings
 from fastchat_client.content import File, Ref
 from fastchat_client.events import (
     Edited,
-    FileSaved,
     FileShown,
     MessageReceived,
     MessageUnreadable,
-    Notice,
     TransferFailed,
 )
 from fastchat_client.files import files_of, message_with, stored_file
 from fastchat_client.group_acting import InviteAct, JoinAct
 from fastchat_client.marking import reactions_of
-from fastchat_client.settings import AUTO_DOWNLOAD
 from fastchat_client.vault import split_id
-from tests.support.conversation import DAY, Person
+from tests.support.conversation import Person
 from tests.support.downloading import DATA, FilesTest
 from tests.support.network import Mail
 from tests.support.vaults import words_in
@@ -293,97 +287,3 @@ class Gone(FilesTest):
         self.scene.settle()
         self.assertEqual(list(self.unasked.iterdir()), [])
         self.assertEqual(files.leftovers(self.bob.vault), [])
-
-
-class Unasked(FilesTest):
-    def setUp(self) -> None:
-        super().setUp()
-        self.bob.folder = self.folder
-        self.bob.dies()
-        self.bob.connects()
-        self.scene.settle()
-
-    def test_small_files_are_fetched(self) -> None:
-        message = self.brought(self.files.put(SMALL))
-        self.arrived(SMALL)
-        (saved,) = self.bob.told(FileSaved)
-        self.assertTrue(saved.auto)
-        stored = stored_file(self.bob.vault, message)
-        assert stored is not None
-        self.assertEqual(stored.path, str(self.folder / "notes.txt"))
-
-    def test_up_to_the_size_that_is_set(self) -> None:
-        for limit, size, is_fetched in (
-            (PIECE, PIECE, True),
-            (PIECE, PIECE + 1, False),
-            (0, 0, False),
-            (0, 1, False),
-        ):
-            with self.subTest(limit=limit, size=size):
-                settings.set_auto_download(self.bob.vault, limit)
-                self.brought(self.files.put(bytes(size), f"{limit}-{size}"))
-                self.assertEqual(f"{limit}-{size}" in self.saved, is_fetched)
-
-    def test_a_megabyte_unless_something_is_set(self) -> None:
-        self.assertEqual(settings.auto_download(self.bob.vault), AUTO_DOWNLOAD)
-        self.brought(self.files.put(bytes(AUTO_DOWNLOAD), "small"))
-        self.brought(self.files.put(bytes(AUTO_DOWNLOAD + 1), "large"))
-        self.assertEqual(self.saved, ["small"])
-
-    def test_not_without_end(self) -> None:
-        """Who sends a thousand of them does not fill the disk."""
-        self.patch(downloads, "MOST_KEPT", 5 * len(SMALL) + 100)
-        for number in range(8):
-            self.brought(self.files.put(SMALL, f"{number}.txt"))
-        self.assertEqual(len(self.saved), 5)
-
-    def test_what_a_person_wants_comes_first(self) -> None:
-        self.bob.disconnects()
-        small = [self.alice.brings("bob", self.files.put(SMALL, f"{number}.txt")) for number in range(8)]
-        wanted = self.brought(self.files.put(DATA * 7, "wanted"))
-        self.assertTrue(small)
-        self.files.answer = lambda device, request: []
-        self.bob.connects()
-        self.scene.settle()
-        self.bob.core.fetch(wanted, self.new_folder("mine"))
-        self.scene.settle()
-        self.bob.disconnects()
-        self.files.asked.clear()
-        self.bob.connects()
-        self.scene.settle()
-        large = files.stored_file(self.bob.vault, wanted)
-        assert large is not None
-        self.assertEqual(self.files.asked[0].attachment, large.file.attachment)
-
-    def test_who_does_not_stay_connected_fetches_nothing_unasked(self) -> None:
-        self.bob.folder = None
-        self.bob.dies()
-        self.bob.connects()
-        self.brought(self.files.put(SMALL))
-        self.assertEqual((self.saved, self.bob.core.transfers()), ([], []))
-
-    def test_saving_what_is_here_already_asks_nobody(self) -> None:
-        message = self.brought(self.files.put(SMALL))
-        self.files.chunks.clear()
-        mine = self.new_folder("mine")
-        self.fetches(message, mine)
-        self.assertEqual([path.read_bytes() for path in mine.iterdir()], [SMALL])
-        stored = stored_file(self.bob.vault, message)
-        assert stored is not None
-        self.assertEqual(Path(stored.path).parent, mine, "where the person has it")
-
-    def test_a_server_that_does_not_have_it(self) -> None:
-        self.bob.disconnects()
-        self.alice.brings("bob", self.files.put(SMALL))
-        self.scene.settle()
-        self.files.chunks.clear()
-        self.bob.connects()
-        self.scene.settle()
-        self.assertEqual([one.code for one in self.failures], [UnknownAttachment.code])
-        self.scene.pass_time(DAY / 10, step=30)
-        self.assertEqual(len(self.failures), 1, "it is not tried again")
-
-    def test_nothing_is_said_against_what_goes_well(self) -> None:
-        self.brought(self.files.put(SMALL))
-        self.assertEqual((self.bob.told(Notice), self.failures), ([], []))
-        self.assertTrue(any(isinstance(said, wire.Fetched) for said in self.bob.said))

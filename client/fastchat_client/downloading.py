@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastchat.errors import AttachmentDamaged, FastChatError, Internal, UnknownAttachment
+from fastchat.errors import AttachmentDamaged, AttachmentTooLarge, FastChatError, Internal, UnknownAttachment
 from fastchat.protocols.wire import ChunkAnswer, ChunkStored, ClientMessage, Fetch, ServerMessage, WithBytes
 from fastchat_client import attachment_words, downloads, files, saving, settings
 from fastchat_client.attachment_cipher import decrypt
@@ -108,8 +108,8 @@ class Downloads:
             return False  # nobody has asked for it
         download, index, asked_at = asked
         self._pace.answered(self._parts.clock() - asked_at)
-        if download.is_over:
-            return False
+        if download.is_over or not download.is_open:
+            return False  # its part is being begun anew: this will be asked for again
         file = download.file
         try:
             download.keep(index, decrypt(file.key, index, download.count, file.size, message.data))
@@ -192,20 +192,23 @@ class Downloads:
             self._open.remove(download)
             self._let_go(download)
             self._tell_failed(download.wanted, CANCELLED, "it was cancelled, or its message is gone")
-        taken = {download.wanted.part for download in self._open}.union(self._removing)
-        known = {download.wanted.seq for download in self._open}
-        for seq in going:
+        taken = {going[download.wanted.seq] for download in self._open}
+        for seq, place in going.items():
             if len(self._open) >= MOST_AT_ONCE:
                 return
-            wanted = downloads.get(self._vault, seq) if seq not in known else None
-            if wanted is not None and wanted.part not in taken:
-                taken.add(wanted.part)
-                self._take_up(wanted)
+            wanted = None if place in taken else downloads.get(self._vault, seq)
+            if wanted is not None:
+                taken.add(place)
+                if wanted.part not in self._removing:
+                    self._take_up(wanted)
 
     def _take_up(self, wanted: Wanted) -> None:
         download = Download(wanted, files.copies(self._vault, wanted.file.attachment))
         self._open.append(download)
+        live = self._parts.ready
         try:
+            if live is not None and live.limits is not None and not live.limits.chunks and not download.sources:
+                raise AttachmentTooLarge("this network takes no files")
             downloads.check_size(self._vault, wanted.file.size)
         except FastChatError as problem:
             self._end(download, problem)

@@ -19,6 +19,8 @@ from fastchat_client.vault import Vault, split_id
 
 MOST_KEPT = 512 * 1024 * 1024
 """Bytes of files that nobody has asked for: as much as others may bring onto this disk."""
+MOST_UNASKED = 1000
+"""Of these, that may wait to be fetched; a person can still ask for what comes beyond that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,10 @@ def check_size(vault: Vault, size: int) -> None:
 def want_unasked(vault: Vault, of: Ref, size: int, directory: Path) -> None:
     """Keep a copy in FastChat's own folder, if it does not become too much."""
     largest = vault.number("largest_attachment")
-    if (not largest or size <= largest) and files.kept_bytes(vault) + size <= MOST_KEPT:
+    if largest and size > largest:
+        return
+    (waiting,) = vault.execute("SELECT COUNT(*) FROM downloads WHERE auto = 1").fetchone()
+    if waiting < MOST_UNASKED and files.kept_bytes(vault) + max(size, files.LEAST_KEPT) <= MOST_KEPT:
         _insert(vault, of, directory, auto=True)
 
 
@@ -95,11 +100,16 @@ def unwant(vault: Vault, attachment: str) -> list[Wanted]:
     return found
 
 
-def going(vault: Vault) -> list[int]:
-    """The numbers of those that have not come to a stop. What a person has asked for comes first; else they are in the
-    order in which they were wanted."""
-    rows = vault.execute("SELECT seq FROM downloads WHERE stopped = 0 ORDER BY auto, seq").fetchall()
-    return [seq for (seq,) in rows]
+def going(vault: Vault) -> dict[int, tuple[bytes, str]]:
+    """The numbers of those that have not come to a stop, and where each is put together: what may have the same part
+    has the same place. What a person has asked for comes first; else they are in the order in which they were
+    wanted."""
+    rows = vault.execute(
+        "SELECT seq, directory, SUBSTR(attachment, 1, ?) FROM downloads JOIN files USING (device, n)"
+        " WHERE stopped = 0 ORDER BY auto, seq",
+        (files.PART_DIGITS,),
+    ).fetchall()
+    return {seq: (directory, digits) for seq, directory, digits in rows}
 
 
 def get(vault: Vault, seq: int) -> Wanted | None:

@@ -43,6 +43,20 @@ class Transfer(msgspec.Struct, frozen=True):
     active: bool
 
 
+PART_DIGITS = 8
+"""Of an attachment's id, in the name of its part."""
+LEAST_KEPT = 4096
+"""Bytes that a file takes on a disk, whatever is in it."""
+MOST_COPIES = 10
+"""Of one file, that are looked for on this disk when it is wanted once more."""
+KEPT = f"""
+    SELECT COALESCE(SUM(MAX(size, {LEAST_KEPT})), 0) FROM (
+        SELECT size FROM files WHERE copy NOT NULL
+        UNION ALL
+        SELECT size FROM downloads JOIN files USING (device, n) WHERE auto = 1 AND copy IS NULL
+    )
+"""  # noqa: S608
+
 _encode = msgspec.json.Encoder().encode
 _decode_file = msgspec.json.Decoder(File).decode
 _decode_shown = msgspec.json.Decoder(FileShown).decode
@@ -103,7 +117,7 @@ def attachment_of(vault: Vault, of: Ref) -> str:
 def part_of(directory: Path, file: File) -> Path:
     """Where in `directory` a file is put together. The name is the same whenever it is fetched into there: so what was
     there already is found."""
-    return directory / f".{clean_name(file.name)}.{file.attachment[:8]}.part"
+    return directory / f".{clean_name(file.name)}.{file.attachment[:PART_DIGITS]}.part"
 
 
 def length_of(part: Path) -> int:
@@ -158,8 +172,13 @@ def _path(kept: bytes | None) -> str:
 
 
 def copies(vault: Vault, attachment: str) -> list[Path]:
-    """Where a file with this content was saved, as far as is known; the newest of FastChat's own first."""
-    rows = vault.execute("SELECT copy, path FROM files WHERE attachment = ?", (attachment,)).fetchall()
+    """Where a file with this content was saved, as far as is known: the places of the newest messages that bring it,
+    FastChat's own first."""
+    rows = vault.execute(
+        "SELECT copy, path FROM files WHERE attachment = ? AND COALESCE(copy, path) NOT NULL"
+        " ORDER BY rowid DESC LIMIT ?",
+        (attachment, MOST_COPIES),
+    ).fetchall()
     found = [path for row in rows for path in row if path is not None]
     return [Path(os.fsdecode(path)) for path in dict.fromkeys(found)]
 
@@ -174,12 +193,8 @@ def saved(vault: Vault, of: Ref, path: Path, *, auto: bool) -> None:
 
 
 def kept_bytes(vault: Vault) -> int:
-    """Of what is here, or on its way, without having been asked for."""
-    row = vault.execute(
-        "SELECT COALESCE(SUM(size), 0) FROM files WHERE copy NOT NULL OR EXISTS"
-        " (SELECT 1 FROM downloads AS d WHERE d.device = files.device AND d.n = files.n AND d.auto = 1)"
-    ).fetchone()
-    return int(row[0])
+    """Of what is here, or on its way, without having been asked for; at least `LEAST_KEPT` for each."""
+    return int(vault.execute(KEPT).fetchone()[0])
 
 
 def leave(vault: Vault, path: Path) -> None:

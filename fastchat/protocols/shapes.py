@@ -93,9 +93,9 @@ class SessionLimits(msgspec.Struct, frozen=True, omit_defaults=True):
     ping_every: float
     dead_after: float
     """Seconds; a side that hears nothing for `dead_after` gives the connection up."""
-    chunks: int = 0
+    chunks: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
     """`chunk`s and `fetch`es that may be unanswered at once; 0: this network takes no attachments."""
-    largest_attachment: int = 0
+    largest_attachment: Id = 0
     """Bytes of a file."""
 
 

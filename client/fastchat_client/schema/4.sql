@@ -39,6 +39,7 @@ CREATE TABLE files (
     PRIMARY KEY (device, n)
 );
 CREATE INDEX files_by_attachment ON files (attachment);
+CREATE INDEX files_kept ON files (size) WHERE copy NOT NULL;
 CREATE TABLE leftovers (path BLOB PRIMARY KEY) WITHOUT ROWID;
 
 -- downloads.py: which of them are being fetched, and into which folder; how much of one is there, its part on the disk

@@ -73,7 +73,7 @@ class Files:
     async def send(self, wanted: Wanted, seconds: float | None, *, connects: bool) -> int:
         """Done once the messages that tell of the files cannot be lost any more."""
         noted: dict[str, Path] = {}
-        errand = Errand(lambda: None, "nothing was sent", "nothing was sent", later="nothing is kept")
+        errand = Errand(lambda: None, "what is prepared is kept", "nothing was sent", later=LATER)
         to = ""
 
         def outcome() -> int | FastChatError | None:
@@ -126,7 +126,7 @@ class Files:
     async def fetch(self, messages: Sequence[str], directory: Path, seconds: float | None, *, connects: bool) -> int:
         """Done once each is saved in `directory`."""
         wanted = {one.message: one for message in messages if (one := files.stored_file(self._vault, message))}
-        errand = Errand(lambda: None, "nothing was fetched", "nothing was fetched", later=LATER)
+        errand = Errand(lambda: None, "it is kept", "nothing was fetched", later=LATER)
 
         def outcome() -> int | FastChatError | None:
             under_way = self._under_way()

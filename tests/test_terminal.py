@@ -9,6 +9,7 @@ import re
 from functools import partial
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from prompt_toolkit.data_structures import Size
@@ -19,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from fastchat_client.completing import completions
-from fastchat_client.events import GroupAlarm, GroupChanged, GroupInvited, LogAlarm, RootChanged, State, iso
+from fastchat_client.events import FileSaved, GroupAlarm, GroupChanged, GroupInvited, LogAlarm, RootChanged, State, iso
 from fastchat_client.marking import Mark
 from fastchat_client.terminal import group_words, render, render_groups
 from fastchat_client.terminal.group_words import Labels
@@ -60,6 +61,18 @@ class CleanTests(SynchronousTestCase):
         line = json_line({"text": nasty})
         self.assertEqual(json.loads(line), {"text": nasty})
         self.assertEqual(clean(line), line)
+
+    def test_paths_that_are_no_utf_8_are_json_too(self) -> None:
+        """Folders may be called anything; who reads the line finds the file by it."""
+        import json
+
+        path = b"/srv/caf\xe9/\xc2\x9b/x"
+        saved = FileSaved("a" * 32, "alice", "x.1", os.fsdecode(path), False)
+        line = json_line(saved)
+        read = json.loads(line)
+        self.assertEqual((os.fsencode(read["path"]), read["conversation"]), (path, "alice"))
+        self.assertEqual((clean(line), line.isascii()), (line, True))
+        self.assertEqual({**read, "path": ""}, json.loads(json_line(msgspec.structs.replace(saved, path=""))))
 
 
 class TimeTests(SynchronousTestCase):
@@ -299,6 +312,14 @@ class PromptScreenTests(SynchronousTestCase):
         self.assertEqual(script.lines, ["go", "next"])
         for n in range(3):
             self.assertIn(f": message {n}", written)
+
+    def test_a_picture_is_written_as_it_is_and_nothing_else_is(self) -> None:
+        def arrive(screen: PromptScreen, line: str) -> None:
+            screen.show([("[ZeroWidthEscape]", "\x1bPq~\x1b\\"), ("", "\x1b]0;title\x07")])
+
+        _, _, written = self.play("go\r\x04", on_line=arrive)
+        self.assertIn("\x1bPq~\x1b\\", written)
+        self.assertNotIn("\x1b]0;", written)
 
     def test_ctrl_c_clears_a_line_and_leaves_on_an_empty_one(self) -> None:
         script, interrupted, _ = self.play("abc\x03def\r\x03")

@@ -66,7 +66,7 @@ class CleanTests(SynchronousTestCase):
         """Folders may be called anything; who reads the line finds the file by it."""
         import json
 
-        path = b"/srv/caf\xe9/\xc2\x9b/x"
+        path = b"/srv/caf\xe9/\x7f\xc2\x9b/x"
         saved = FileSaved("a" * 32, "alice", "x.1", os.fsdecode(path), False)
         line = json_line(saved)
         read = json.loads(line)

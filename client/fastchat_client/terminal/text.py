@@ -5,6 +5,7 @@ Everything that comes from somebody else goes through `clean`, without exception
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -46,7 +47,11 @@ def clean_line(text: str, most: int = 0) -> str:
 
 def json_line(value: Any) -> str:
     """`value` as JSON on one line, with every harmful character escaped: nothing is lost, any terminal may show it."""
-    return _HARMFUL.sub(_escape, msgspec.json.encode(value).decode())
+    try:
+        line = msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:  # the path of a file, which need not be UTF-8
+        line = json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
+    return _HARMFUL.sub(_escape, line)
 
 
 def _escape(found: re.Match[str]) -> str:

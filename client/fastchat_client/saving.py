@@ -19,7 +19,7 @@ from fastchat.errors import AttachmentDamaged, FastChatError
 from fastchat_client.attachment_cipher import PIECE
 from fastchat_client.filenames import settle
 
-SLICE = 32 * 1024 * 1024
+SLICE = 8 * 1024 * 1024
 """Bytes that are hashed or copied at a stretch: so long may the end of the program have to wait for it."""
 _BLOCK = 1024 * 1024
 _REASONS = {
@@ -171,7 +171,8 @@ class Part:
         """Read what is there again, for a slice, `upto` so many bytes of the file. Raises `NotSaved`; or
         `AttachmentDamaged`, if it is not there any more."""
         assert self._file is not None
-        upto = min(upto, self.hashed + SLICE)
+        begin = self.hashed
+        upto = min(upto, begin + SLICE)
         try:
             while self.hashed < upto:
                 data = os.pread(self._file, min(_BLOCK, upto - self.hashed), self.hashed)
@@ -179,6 +180,8 @@ class Part:
                     raise AttachmentDamaged("another program has cut it off on the disk")
                 self._hash.update(data)
                 self.hashed += len(data)
+            # Begins to write it out: at the end all of it at once would keep the vault's commits waiting.
+            os.posix_fadvise(self._file, begin, upto - begin, os.POSIX_FADV_DONTNEED)
         except OSError as error:
             raise self._not_saved(error) from None
 

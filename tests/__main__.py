@@ -30,6 +30,7 @@ STOP_SECONDS = ((signal.SIGINT, 30), (signal.SIGTERM, 5), (signal.SIGKILL, 5))
 SECONDS: dict[str, float] = {
     "tests.test_cli": 77, "tests.test_database_away": 42, "tests.test_chaos": 38, "tests.test_hundred": 35,
     "tests.test_cli_files": 34, "tests.test_delivery_machine": 33, "tests.test_restart": 31,
+    "tests.test_files_killed": 28, "tests.test_files_arrive": 13, "tests.test_files_cut": 13,
     "tests.test_clock_jumps": 22, "tests.test_embedded_postgres": 19, "tests.test_newcomer": 25,
     "tests.test_services": 18, "tests.test_startup": 18, "tests.test_conversations": 18,
     "tests.test_store_postgres": 17, "tests.test_floods": 16, "tests.test_core_crash": 15,

@@ -205,6 +205,21 @@ class ProxyTests(TestCase):
         transport.resumeProducing()
         await self.heard(self.service, data)
 
+    async def test_so_many_bytes_pass_and_no_more(self) -> None:
+        made: list[Link] = []
+        self.proxy.made = made.append
+        client, service = await self.pair()
+        [link] = made
+        link.up.most = 5
+        client.say(b"to")
+        await self.heard(service, b"to")
+        client.say(b"gether")
+        await self.turns()
+        self.assertEqual((service.heard, link.up.passed, link.up.waiting), (b"toget", 5, 3))
+        service.say(b"the other way")
+        await self.heard(client, b"the other way")
+        self.assertTrue(link.is_open)
+
     async def test_an_end_that_closes_closes_the_other_when_all_is_said(self) -> None:
         rule = Rule(lambda link: True, seconds=0.2)
         self.proxy.add(rule)

@@ -19,6 +19,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from fastchat.config import AttachmentLimits
 from fastchat.identity.invite import Invite
 from fastchat.identity.root import RootKey
 from fastchat_client import messenger, once
@@ -33,6 +34,7 @@ from tests.support.running import RunningNetwork, until
 reactor: Any = installed
 
 CHEAP = Cost(time=1, memory_kib=8, lanes=1)
+MAIN = "from fastchat_client.cli import main; main()"
 LINK = str(Invite("127.0.0.1", 1, b"p" * 32, b"l" * 32, "token"))
 
 
@@ -105,9 +107,9 @@ class Command(ProcessProtocol):
         self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
 
     @classmethod
-    def start(cls, environ: dict[str, str], *arguments: str, tty: bool = False) -> Command:
+    def start(cls, environ: dict[str, str], *arguments: str, tty: bool = False, code: str = MAIN) -> Command:
+        """`code`: the program that gets these arguments, if it is another one."""
         command = cls()
-        code = "from fastchat_client.cli import main; main()"
         everything = [sys.executable, "-c", code, *arguments]
         reactor.spawnProcess(command, sys.executable, everything, environ, usePTY=tty)
         return command
@@ -173,8 +175,9 @@ class CommandCase(TestCase):
             "HOME": str(self.folder),
         }
 
-    def start(self, who: str, *arguments: str, tty: bool = False) -> Command:
-        command = Command.start({**self.environ, "FASTCHAT_PROFILE": str(self.folder / who)}, *arguments, tty=tty)
+    def start(self, who: str, *arguments: str, tty: bool = False, code: str = MAIN) -> Command:
+        environ = {**self.environ, "FASTCHAT_PROFILE": str(self.folder / who)}
+        command = Command.start(environ, *arguments, tty=tty, code=code)
         self.addCleanup(self._end, command)
         return command
 
@@ -198,19 +201,22 @@ class CommandCase(TestCase):
             self.assertIn(f"Welcome, {user}", out)
         return network
 
-    async def joined(self, *users: str) -> RunningNetwork:
+    async def joined(self, *users: str, attachments: AttachmentLimits | None = None) -> RunningNetwork:
         """As `join` leaves it, without the seconds that its processes, new RSA keys and dear passwords take: for what
         comes after it."""
-        network = await RunningNetwork.start(self)
+        network = await RunningNetwork.start(self, attachments)
+        await self.join_cheaply(network.invite, *users)
+        return network
+
+    async def join_cheaply(self, invite: Invite, *users: str) -> None:
         for number, user in enumerate(users):
-            profile = Profile.create(self.folder / user, messenger.new_facts(user, network.invite, CHEAP))
+            profile = Profile.create(self.folder / user, messenger.new_facts(user, invite, CHEAP))
             with profile.locked():
-                vault, _ = messenger.prepare(profile, "correct horse", network.invite, None, partial(root_key, number))
+                vault, _ = messenger.prepare(profile, "correct horse", invite, None, partial(root_key, number))
                 try:
                     self.assertEqual(await once.join(Running(reactor), profile, vault, None), 0)
                 finally:
                     vault.close()
-        return network
 
     async def connected(self, who: str, command: Command) -> None:
         """Until this process of theirs holds the profile's lock: others go through it from then on."""

@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.python.filepath import FilePath
 from twisted.trial.unittest import TestCase
 
-from fastchat.config import Config, Database, Limits
+from fastchat.config import AttachmentLimits, Config, Database, Limits
 from fastchat.identity.invite import Invite, invite_digest
 from fastchat.protocols.wire import Assign, Assigned, DeviceKeys, Hello, Ready, ServiceAddress, Welcome
 from fastchat.services.network import NetworkService, Running
@@ -51,14 +51,23 @@ class RunningNetwork:
         )
 
     @classmethod
-    async def start(cls, testcase: TestCase, **limits: Any) -> RunningNetwork:
+    async def start(
+        cls, testcase: TestCase, attachments: AttachmentLimits | None = None, **limits: Any
+    ) -> RunningNetwork:
         from twisted.internet import reactor
 
         home = Path(tempfile.mkdtemp(prefix="fastchat-network-"))
         testcase.addCleanup(FilePath(str(home)).remove)
         database = Database(dsn=await fresh_database(testcase))
         generous = {"sends_per_second": 1000.0, "sends_burst": 1000, **limits}
-        network = cls(Config(home=home, port=0, database=database, limits=Limits(**generous)), reactor)
+        config = Config(
+            home=home,
+            port=0,
+            database=database,
+            limits=Limits(**generous),
+            attachments=attachments or AttachmentLimits(),
+        )
+        network = cls(config, reactor)
         testcase.addCleanup(network.service.stopService)
         network.service.startService()
         network.running = await network._started
@@ -203,9 +212,12 @@ class Member:
         """Open the vault as a program that starts does, and connect."""
         self.vault = Vault.open(self._home / "vault.db", self._key)
         self.core = Core(self.vault, enrolment=self._enrolment)
-        self.connection = Connection(self.core, self, self._reactor, self._random, self._tell)
+        self.connection = self._make_connection()
         self.online = True
         self.connection.start()
+
+    def _make_connection(self) -> Connection:
+        return Connection(self.core, self, self._reactor, self._random, self._tell)
 
     async def stop(self) -> None:
         """Leave as a program that ends does."""

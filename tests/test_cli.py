@@ -24,7 +24,7 @@ class UsageTests(CliTestCase):
         self.assertEqual(code, 0)
         words = (
             "join send listen history whoami contacts chat accept devices revoke "
-            "react reply edit delete receipts timer mute unmute block unblock presence"
+            "react reply edit delete receipts timer mute unmute block unblock presence fetch transfers autofetch"
         )
         for command in words.split():
             self.assertIn(f"  {command} ", out)

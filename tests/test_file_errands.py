@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,12 @@ class BarsTests(SynchronousTestCase):
             self.assertIn(part, written)
         self.assertRegex(written, r"/10\.0 MB [0-9.]+ .?B/s")
         self.assertTrue(written.rstrip("\n").endswith("\x1b[?25h"), "the cursor is seen again")
+
+    def test_results_go_where_they_went_before(self) -> None:
+        out, bars = sys.stdout, RichBars(Stream(tty=True), {})
+        bars.event(moved(1_000_000))
+        self.assertIs(sys.stdout, out)
+        bars.close()
 
     def test_what_was_there_before_is_no_part_of_the_rate(self) -> None:
         stream = Stream(tty=True)

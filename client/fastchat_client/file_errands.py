@@ -206,6 +206,9 @@ class Files:
             raise
         finally:
             self._bars.close()
+            # Only now: on one screen, they and the bars would be in each other's way.
+            for path in self._paths.values():
+                self._saved(path)
 
     def _told(self, event: Event) -> None:
         if isinstance(event, TransferProgress):
@@ -223,7 +226,6 @@ class Files:
 
     def _was_saved(self, message: str, path: str) -> None:
         self._paths[message] = path
-        self._saved(path)
 
     def _under_way(self) -> set[str]:
         assert self._messenger is not None

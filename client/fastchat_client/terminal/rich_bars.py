@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Column
 
 from fastchat_client.events import FileSent, TransferFailed, TransferProgress
 from fastchat_client.terminal.bars import NAME, FileEvent
@@ -32,14 +33,16 @@ class RichBars:
         console.no_color = bool(environ.get("NO_COLOR"))
         self._progress = Progress(
             # Without markup: what people call their files may look like some.
-            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
             BarColumn(),
-            TaskProgressColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(compact=True),
+            TaskProgressColumn(table_column=Column(no_wrap=True)),
+            DownloadColumn(table_column=Column(no_wrap=True)),
+            TransferSpeedColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
             console=console,
             auto_refresh=False,
+            # Or results would be written among the bars, also where stdout is a file.
+            redirect_stdout=False,
         )
         self._tasks: dict[str, TaskID] = {}
         self._names: dict[str, str] = {}

@@ -18,7 +18,7 @@ from twisted.logger import globalLogPublisher, textFileLogObserver
 from fastchat.protocols.wire import CHUNK_SIZE
 from fastchat_client import files
 from fastchat_client.attachment_cipher import PIECE
-from fastchat_client.events import FileSaved, FileSent, MessageReceived, TransferProgress
+from fastchat_client.events import Event, FileSaved, MessageReceived
 from fastchat_client.pictures import PictureError, open_thumbnail
 from fastchat_client.vault import split_id
 from tests.support.filing import FilesCase, Friend
@@ -113,6 +113,7 @@ class Arrived(FilesCase):
         data = os.urandom(3 * PIECE + 5)
         attachment = await alice.send_file(group, self.source("minutes.pdf", data), "as agreed")
         await self.sent(alice, attachment)
+        await alice.has_said_all()
         self.assertTrue((await bob.fetched(attachment)).read_bytes() == data)
         self.assertEqual(await self.stored(), (1, 4))
         carol.start()
@@ -123,39 +124,36 @@ class Arrived(FilesCase):
 
 
 class BesideChat(FilesCase):
-    async def test_a_text_overtakes_the_file_in_both_directions(self) -> None:
+    async def test_a_text_arrives_while_a_file_is_on_its_way_up_and_down(self) -> None:
         alice, bob = await self.begin("alice", "bob")
         alice.send("bob", "hello")
         await until(self.reactor, lambda: bob.texts["alice"] == ["hello"])
-        source = self.source("film.mkv", os.urandom(1 << 20) * 12)
-        attachment = await alice.send_file("bob", source)
-        await self._is_under_way(alice)
-        alice.send("bob", "it is on its way up")
-        bob.fetch(await bob.brought(attachment))
-        await self._is_under_way(bob)
-        alice.send("bob", "it is on its way down")
+        size = 12 << 20
+        attachment = await alice.send_file("bob", self.source("film.mkv", os.urandom(size)))
+        self.assertTrue(0 < await self._done_when_heard("going up", alice, alice, bob) < size)
+        message = await bob.brought(attachment)
+        bob.fetch(message)
+        self.assertTrue(0 < await self._done_when_heard("coming down", bob, alice, bob) < size)
         await bob.tells(FileSaved)
-        await until(self.reactor, lambda: "it is on its way down" in bob.texts["alice"])
-        wanted = ["it is on its way up", "all of it is up", "the file", "it is on its way down", "all of it is down"]
-        self.assertEqual([word for word in map(self._word, self.journal) if word in wanted], wanted)
+        self.assertEqual(bob.texts["alice"], ["hello", "going up", "", "coming down"])
 
-    async def _is_under_way(self, friend: Friend) -> None:
-        def half() -> bool:
-            return any(0 < event.done <= event.size // 2 for event in friend.told(TransferProgress))
+    async def _done_when_heard(self, text: str, mover: Friend, speaker: Friend, hearer: Friend) -> int:
+        """How many bytes of the file that `mover` sends, or fetches, are there at the moment at which a text is heard
+        that was sent when the first of them were."""
+        done: list[int] = []
 
-        await until(self.reactor, half)
+        def moved() -> int:
+            return sum(transfer.done for transfer in mover.core.transfers())
 
-    def _word(self, entry: tuple[str, object]) -> str:
-        match entry:
-            case ("bob", MessageReceived(file=None) as message):
-                return message.text
-            case ("bob", MessageReceived()):
-                return "the file"
-            case ("alice", FileSent()):
-                return "all of it is up"
-            case ("bob", FileSaved()):
-                return "all of it is down"
-        return ""
+        def heard(event: Event) -> None:
+            if isinstance(event, MessageReceived) and event.text == text:
+                done.append(moved())
+
+        await until(self.reactor, lambda: moved() > 0)
+        hearer.watch = heard
+        speaker.send(hearer.user, text)
+        await until(self.reactor, lambda: bool(done))
+        return done[0]
 
 
 class Held(FilesCase):

@@ -125,6 +125,7 @@ class Limited(FilesCase):
         self.assertEqual(refused.reason, QuotaExceeded().message)
         self.assertEqual((await self.stored(), bob.told(FileSaved)), ((1, 4), []))
         # One of the two that were sent it has it, then the other one.
+        await alice.has_said_all()
         self.assertTrue((await bob.fetched(first)).read_bytes() == data)
         self.assertEqual(await self.stored(), (1, 4))
         self.assertTrue((await carol.fetched(first)).read_bytes() == data)

@@ -16,7 +16,7 @@ from twisted.trial.unittest import TestCase
 
 from fastchat.config import AttachmentLimits
 from fastchat.protocols.wire import CHUNK_SIZE
-from fastchat_client import files
+from fastchat_client import attachment_words, files
 from fastchat_client.attaching import Attaching
 from fastchat_client.connection import Connection
 from fastchat_client.dial import Line, dial
@@ -40,6 +40,8 @@ class Friend(Member):
         self.folder = self._home / "saved"
         self.folder.mkdir()
         self.may_dial: Callable[[], bool] = lambda: True
+        self.watch: Callable[[Event], None] = lambda event: None
+        """Called with each event, at once."""
         self._journal = journal
         self._ports = proxy.ports[0] if proxy is not None else {}
 
@@ -92,8 +94,13 @@ class Friend(Member):
         await until(self._reactor, lambda: bool(ends()))
         [end] = ends()
         assert isinstance(end, FileSaved), end
-        await until(self._reactor, lambda: not files.leftovers(self.vault))
+        await self.has_said_all()
         return Path(end.path)
+
+    async def has_said_all(self) -> None:
+        """Until the network has heard what there is to say of files, and nothing is left of their parts."""
+        vault = self.vault
+        await until(self._reactor, lambda: not files.leftovers(vault) and not attachment_words.open_words(vault, 1))
 
     def shown(self) -> list[str]:
         """What a person sees in their folder who does not look for hidden files."""
@@ -114,6 +121,8 @@ class Friend(Member):
     def _tell(self, events: list[Event]) -> None:
         self._journal += [(self.user, event) for event in events]
         super()._tell(events)
+        for event in events:
+            self.watch(event)
 
 
 class FilesCase(TestCase):

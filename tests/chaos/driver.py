@@ -32,7 +32,7 @@ from tests.chaos.server import Server
 PROGRESS_SECONDS = 5.0
 JOIN_SECONDS = 120.0
 """For all clients to register and be ready, before anything goes wrong."""
-GATHER_SECONDS = 60.0
+GATHER_SECONDS = 180.0
 """For groups to come together, before anything goes wrong."""
 RECOVER_SECONDS, WORKING_SECONDS = 20.0, 2.0
 """After the network was away: until people are there, at most; and, as after its database was, without another such

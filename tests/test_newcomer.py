@@ -165,6 +165,7 @@ class FirstFiveMinutes(SynchronousTestCase):
         film.write_bytes(os.urandom(100_000))
         alice = self.of_alice(f"send bob --file {film}")
         alice.expect("trying again")
+        self.of_alice("transfers").expect("film.mkv to bob: 100 kB, waits")
         alice.sendintr()
         alice.expect("film.mkv is kept.*transfers --resume")
         alice.expect(pexpect.EOF)

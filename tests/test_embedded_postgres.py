@@ -118,6 +118,11 @@ class EmbeddedPostgresTest(TestCase):
         self.assertEqual(ask(postgres.dsn, "SHOW listen_addresses"), [("",)])
         self.assertEqual(ask(postgres.dsn, "SHOW fsync"), [("on",)])
         self.assertEqual(ask(postgres.dsn, "SHOW checkpoint_warning"), [("0",)])
+        # What is stored stands in statements: whole chunks, and ids that are permissions.
+        self.assertRaises(psycopg2.Error, ask, postgres.dsn, "SELECT 'an id' WHERE 1 / 0 = 1")
+        told = places.log.read_text()
+        self.assertIn("division by zero", told)
+        self.assertNotIn("an id", told)
 
     async def test_it_leads_a_session_of_its_own(self) -> None:
         postgres = await self.started()

@@ -56,6 +56,8 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_min_messages": "warning",
+    # With a statement that fails, what was to be stored would be in the log: on a full disk a MiB of chunks each time.
+    "log_min_error_statement": "panic",
     "log_checkpoints": "off",
     # A large file fills max_wal_size in seconds: that is no reason to tell an operator to change it.
     "checkpoint_warning": "0",

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from fastchat.errors import Busy, QuotaExceeded, RequestError
 from fastchat.protocols.wire import CHUNK_SIZE
 from fastchat.store import ChunkOutcome, NewChunk, postgres_attachments
-from fastchat.store.connections import PLANNER, with_settings
+from fastchat.store.pools import PLANNER, with_settings
 from fastchat.store.postgres import PostgresStore
 from fastchat.store.queries import query
 from tests.support import rows
@@ -266,12 +266,13 @@ class PlanTests(RaceTestCase):
             "insert into attachment_chunks select number, 0, '' from attachments where user_name <> 'alice';"
             "insert into attachment_readers select number, gen_random_uuid() from attachments;"
         )
-        here.execute(query("prepare_store_chunks"))
+        here.execute(query("prepare_chunk_writer"))
         asked: dict[str, object] = {"attachment": A, "user": "user7", "limit": 100, "device": B, "devices": 1}
-        asked |= {"attachments": "{%s}" % A, "users": "{alice}", "indexes": "{1}", "data": "", "number": 1}  # noqa: UP031
-        asked |= {"now": NOW, "unfinished": 5.0, "whole": 3.0}
-        names = ["missing_chunks", "chunks_of_user", "store_chunks", "expect_readers", "add_reader", "detach"]
-        names += ["remove_attachment", "remove_old_attachments", "drop_remains"]
+        asked |= {"attachments": "{%s}" % A, "users": "{alice}", "indexes": "{1}", "numbers": "{1}", "chunks": "{1}"}  # noqa: UP031
+        asked |= {"number": 1, "now": NOW, "unfinished": 5.0, "whole": 3.0}
+        names = ["missing_chunks", "chunks_of_user", "hold_attachments", "present_chunks", "count_chunks"]
+        names += ["expect_readers", "add_reader", "detach", "remove_attachment", "remove_old_attachments"]
+        names += ["drop_remains"]
         for statement in ("select", "vacuum analyze"):
             here.execute(statement)
             for name in [*names, "chunks"]:

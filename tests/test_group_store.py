@@ -12,9 +12,9 @@ from twisted.trial.unittest import TestCase
 from fastchat.config import Config, Limits
 from fastchat.errors import Busy, GroupChanged, UnknownGroup, UnknownUser
 from fastchat.store import Device, GroupMember, GroupRow, Store, Stored
-from fastchat.store.connections import PLANNER, with_settings
 from fastchat.store.literals import array
 from fastchat.store.memory import MemoryStore
+from fastchat.store.pools import PLANNER, with_settings
 from fastchat.store.postgres import PostgresStore
 from fastchat.store.queries import query
 from tests.support import rows

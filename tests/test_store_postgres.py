@@ -18,8 +18,8 @@ from twisted.trial.unittest import TestCase
 from fastchat.config import Config, Database, Limits
 from fastchat.errors import Busy, ConfigError, InviteInvalid, NameTaken, UnknownDevice
 from fastchat.store import Device, Stored
-from fastchat.store.connections import PLANNER, with_settings
 from fastchat.store.literals import array
+from fastchat.store.pools import PLANNER, with_settings
 from fastchat.store.postgres import PostgresStore
 from fastchat.store.queries import query
 from tests.support import rows

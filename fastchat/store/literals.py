@@ -8,7 +8,6 @@ is still handed to psycopg2 as a parameter. This module knows no query.
 from __future__ import annotations
 
 import re
-from binascii import b2a_base64
 from collections.abc import Iterable
 
 _PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b"'\\")
@@ -43,17 +42,3 @@ class Octets:
         if value.translate(None, _PLAIN):
             value = _SPECIAL.sub(lambda match: rb"\\%03o" % match[0][0], value)
         return b"E'" + value + b"'"
-
-
-class Base64:
-    """Any bytes as a text literal in base64, to be decoded by the statement: a third more for the server to read, where
-    `bytea` in hexadecimal is twice as much. An object for psycopg2's adaptation protocol (`ISQLQuote`)."""
-
-    def __init__(self, value: bytes) -> None:
-        self._value = value
-
-    def __conform__(self, protocol: object) -> Base64:
-        return self
-
-    def getquoted(self) -> bytes:
-        return b"'" + b2a_base64(self._value, newline=False) + b"'"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg2
 from psycopg2.extensions import parse_dsn
@@ -28,10 +28,12 @@ from fastchat.errors import (
 from fastchat.protocols.wire import Bundle, DeviceKeys, ScramVerifier, Signed
 from fastchat.store import ANY_SIZE, ONE_TIME_KEYS_KEPT, Account, Device, Mail, Stored, Waiting
 from fastchat.store.bodies import bodies
-from fastchat.store.connections import DATABASE_AWAY, Pool, Session, first_line
+from fastchat.store.connections import Pool, Session
+from fastchat.store.copying import CopyPool
 from fastchat.store.literals import Octets, array, text_array
 from fastchat.store.migrations import migrate
-from fastchat.store.postgres_attachments import CHUNK_WRITERS, PREPARE_STORE_CHUNKS, PostgresAttachments
+from fastchat.store.pools import DATABASE_AWAY, ConnectionPool, first_line
+from fastchat.store.postgres_attachments import PREPARE_CHUNK_WRITER, PostgresAttachments
 from fastchat.store.postgres_groups import PostgresGroups
 from fastchat.store.postgres_revocation import revoke
 from fastchat.store.queries import MIGRATIONS, query
@@ -54,6 +56,8 @@ _STORE_MAIL, _PREPARE_STORE_MAIL = query("store_mail"), query("prepare_store_mai
 _DELETE_MAIL = query("delete_mail")
 _MAILBOX, _MAILBOX_SIZE, _WAITING = query("mailbox"), query("mailbox_size"), query("waiting")
 
+P = TypeVar("P", bound=ConnectionPool[Any])
+
 _MIGRATION_SECONDS = 600.0
 """A deadline for all migrations, or for waiting until another process has applied them."""
 
@@ -66,7 +70,7 @@ class PostgresStore(PostgresGroups, PostgresAttachments):
         self._limits = config.limits
         self._database = config.database
         self._reactor = reactor
-        self._pools: tuple[Pool, ...] = ()
+        self._pools: tuple[ConnectionPool[Any], ...] = ()
 
     # --- lifecycle -------------------------------------------------------------------------------------------
 
@@ -76,17 +80,17 @@ class PostgresStore(PostgresGroups, PostgresAttachments):
         except psycopg2.Error:
             # What it says may quote any part of the DSN, the password too.
             raise ConfigError("the database's DSN is not a libpq connection string") from None
-        migrating = self._pool("migrations", 1, seconds=_MIGRATION_SECONDS)
-        self._general = self._pool("database", self._database.connections)
-        self._writer = self._pool("mail writer", 1, prepare=_PREPARE_STORE_MAIL, synchronous_commit="on")
+        migrating = self._pool(Pool, "migrations", 1, seconds=_MIGRATION_SECONDS)
+        self._general = self._pool(Pool, "database", self._database.connections)
+        self._writer = self._pool(Pool, "mail writer", 1, prepare=_PREPARE_STORE_MAIL, synchronous_commit="on")
         # A deletion that a crash undoes is a message delivered once more, and dropped by its recipient.
-        self._deleter = self._pool("mail deleter", 1, synchronous_commit="off")
+        self._deleter = self._pool(Pool, "mail deleter", 1, synchronous_commit="off")
         self._chunk_writer = self._pool(
-            "chunk writer", CHUNK_WRITERS, prepare=PREPARE_STORE_CHUNKS, synchronous_commit="on"
+            CopyPool, "chunk writer", 1, prepare=PREPARE_CHUNK_WRITER, synchronous_commit="on"
         )
-        self._chunk_reader = self._pool("chunk reader", 1, client_encoding=OCTETS_ENCODING)
+        self._chunk_reader = self._pool(Pool, "chunk reader", 1, client_encoding=OCTETS_ENCODING)
         # What a crash brings back goes with the next sweep.
-        self._chunk_dropper = self._pool("chunk dropper", 1, synchronous_commit="off")
+        self._chunk_dropper = self._pool(Pool, "chunk dropper", 1, synchronous_commit="off")
         chunks = self._chunk_writer, self._chunk_reader, self._chunk_dropper
         try:
             await migrating.open()
@@ -116,9 +120,15 @@ class PostgresStore(PostgresGroups, PostgresAttachments):
         return bool(self._pools) and all(pool.available for pool in self._pools)
 
     def _pool(
-        self, name: str, size: int, seconds: float | None = None, prepare: str | None = None, **settings: str
-    ) -> Pool:
-        return Pool(
+        self,
+        kind: type[P],
+        name: str,
+        size: int,
+        seconds: float | None = None,
+        prepare: str | None = None,
+        **settings: str,
+    ) -> P:
+        return kind(
             name,
             self._dsn,
             settings,

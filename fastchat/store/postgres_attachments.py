@@ -7,36 +7,50 @@ crash leaves of them goes with the next sweep.
 
 from __future__ import annotations
 
+import struct
+from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
+
+from psycopg2.extensions import cursor as Cursor
 
 from fastchat.errors import QuotaExceeded, RequestError, UnknownUser
 from fastchat.protocols.wire import CHUNK_SIZE, MOST_RANGES
 from fastchat.store import ChunkOutcome, NewChunk
-from fastchat.store.connections import Parameters, Pool, Row, Session
-from fastchat.store.literals import Base64, array, text_array
+from fastchat.store.connections import Pool, Session
+from fastchat.store.copying import CopyPool, copy
+from fastchat.store.literals import array, text_array
+from fastchat.store.pools import Parameters, Row
 from fastchat.store.queries import query
 from fastchat.store.values import possible
 
 _MISSING, _ADD, _CHUNKS_OF_USER = query("missing_chunks"), query("add_attachment"), query("chunks_of_user")
 _LOCK_USER = query("lock_user")
-_STORE, PREPARE_STORE_CHUNKS = query("store_chunks"), query("prepare_store_chunks")
+_HOLD, _PRESENT, _COPY, _COUNT = (
+    query("hold_attachments"),
+    query("present_chunks"),
+    query("copy_chunks"),
+    query("count_chunks"),
+)
+PREPARE_CHUNK_WRITER = query("prepare_chunk_writer")
 _CHUNKS = query("chunks")
 _EXPECT, _ADD_READER, _DETACH = query("expect_readers"), query("add_reader"), query("detach")
 _REMOVE, _REMOVE_OLD, _DROP = query("remove_attachment"), query("remove_old_attachments"), query("drop_remains")
 
-CHUNK_WRITERS = 2
-"""So that a batch can be encoded while the database parses and commits another."""
 SLICE = 32
 """Chunks that are dropped in one transaction: 2 MiB, a few milliseconds."""
 SWEPT = 100
 """Attachments that are removed in one transaction, of each kind."""
+
+_COPIED = struct.Struct(">hiqiii")
+"""What stands before a chunk's data in a binary copy: three columns, and of each its size and, but for the last, it."""
 
 
 class PostgresAttachments:
     """An `AttachmentStore`."""
 
     _general: Pool
-    _chunk_writer: Pool
+    _chunk_writer: CopyPool
     _chunk_reader: Pool
     _chunk_dropper: Pool
 
@@ -73,19 +87,11 @@ class PostgresAttachments:
         if any(len(chunk.data) != CHUNK_SIZE for chunk in batch):
             raise ValueError(f"a chunk has {CHUNK_SIZE} bytes")
 
-        async def work(session: Session) -> list[Row]:
-            # Not before the connection is lent: who waits for one waits without a copy of its data.
-            parameters = {
-                "attachments": array(chunk.attachment for chunk in batch),
-                "users": text_array(chunk.user for chunk in batch),
-                "indexes": array(chunk.index for chunk in batch),
-                "data": Base64(b"".join([chunk.data for chunk in batch])),
-                "now": now,
-            }
-            return await session.rows(_STORE, parameters)
+        def work(cursor: Cursor) -> set[int]:
+            return _store(cursor, batch, now)
 
-        rows = await self._chunk_writer.run(work)
-        return [ChunkOutcome.STORED if stored else ChunkOutcome.UNKNOWN for (stored,) in rows]
+        stored = await self._chunk_writer.run(lambda session: session.transaction(work))
+        return [ChunkOutcome.STORED if at in stored else ChunkOutcome.UNKNOWN for at in range(len(batch))]
 
     async def chunks(self, wanted: Sequence[tuple[str, int]]) -> Sequence[bytes | None]:
         if not wanted:
@@ -133,3 +139,30 @@ class PostgresAttachments:
         parameters = {"number": number, "limit": SLICE}
         while await self._chunk_dropper.run(lambda session: session.rows(_DROP, parameters)):
             pass
+
+
+def _store(cursor: Cursor, batch: Sequence[NewChunk], now: float) -> set[int]:
+    """Within a transaction, store what is good and new of a batch: the places in it of what is there then. From the
+    first query on nobody else changes these attachments, so what is missing stays missing until it is copied."""
+    asked = {
+        "attachments": array(chunk.attachment for chunk in batch),
+        "users": text_array(chunk.user for chunk in batch),
+        "indexes": array(chunk.index for chunk in batch),
+    }
+    cursor.execute(_HOLD, asked)
+    good = cursor.fetchall()
+    if not good:
+        return set()
+    missing: dict[tuple[int, int], bytes] = {}
+    for at, number in good:
+        missing.setdefault((number, batch[at].index), batch[at].data)
+    numbers, indexes = zip(*missing, strict=True)
+    cursor.execute(_PRESENT, {"numbers": array(numbers), "indexes": array(indexes)})
+    for present in cursor.fetchall():
+        del missing[present]
+    if missing:
+        parts = ((_COPIED.pack(3, 8, number, 4, index, len(data)), data) for (number, index), data in missing.items())
+        copy(cursor, _COPY, chain.from_iterable(parts))
+        added = Counter(number for number, _ in missing)
+        cursor.execute(_COUNT, {"numbers": array(added), "chunks": array(added.values()), "now": now})
+    return {at for at, _ in good}

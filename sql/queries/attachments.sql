@@ -29,17 +29,25 @@ returning number;
 -- name: chunks_of_user
 select sum(chunks) from attachments where user_name = %(user)s;
 
--- name: store_chunks
-execute store_chunks (
-    %(attachments)s, %(users)s, %(indexes)s, decode(%(data)s, 'base64'), %(now)s
-);
+-- name: hold_attachments
+execute hold_attachments (%(attachments)s, %(users)s, %(indexes)s);
 
--- name: prepare_store_chunks
--- One batch: one statement, one transaction, one commit; for each chunk whether it is there now, in the order of the
--- batch. The data comes end to end as one value, in base64: what that costs, and what else was tried, is in
--- docs/decisions/chunks-in-and-out.md.
---   of each chunk: $1 attachment  $2 whose  $3 index   $4 all data   $5 seconds since 1970
-prepare store_chunks (uuid[], text[], integer[], bytea, double precision) as
+-- name: present_chunks
+execute present_chunks (%(numbers)s, %(indexes)s);
+
+-- name: copy_chunks
+-- The one way in that takes bytes as they are: docs/decisions/chunks-in-and-out.md. It fails where a chunk is there
+-- already, so these are looked for before it, while their attachments are held.
+copy attachment_chunks (attachment, index, data) from stdin (format binary);
+
+-- name: count_chunks
+execute count_chunks (%(numbers)s, %(chunks)s, %(now)s);
+
+-- name: prepare_chunk_writer
+-- Of a batch of chunks those that may be stored: the place in the batch from 0, and the attachment's number. Their
+-- attachments are held from here to the end of the transaction.
+--   of each chunk: $1 attachment  $2 whose  $3 index
+prepare hold_attachments (uuid[], text[], integer[]) as
 with batch as materialized (
     select * from unnest($1, $2, $3) with ordinality as chunk (id, user_name, index, position)
 ),
@@ -48,26 +56,23 @@ held as materialized (
     from attachments where id = any ($1)
     order by id
     for no key update
-),
-good as materialized (
-    select held.number, batch.index, batch.position
-    from batch join held on held.id = batch.id and held.user_name = batch.user_name
-    where batch.index < held.chunks
-),
-added as (
-    insert into attachment_chunks (attachment, index, data)
-    select number, index, substring($4 from ((position - 1) * 65536 + 1)::integer for 65536)
-    from (select number, index, position from good order by position) as chunk
-    on conflict do nothing
-    returning attachment
-),
-grown as (
-    update attachments
-    set stored = attachments.stored + growth.chunks, changed_at = to_timestamp($5)
-    from (select attachment, count(*) as chunks from added group by attachment) as growth
-    where attachments.number = growth.attachment
 )
-select good.position is not null from batch left join good using (position) order by position;
+select position - 1, held.number
+from batch join held on held.id = batch.id and held.user_name = batch.user_name
+where batch.index < held.chunks
+order by position;
+-- Those of them that are there already. No data is read.
+--   of each chunk: $1 the attachment's number  $2 index
+prepare present_chunks (bigint[], integer[]) as
+select attachment_chunks.attachment, attachment_chunks.index
+from unnest($1, $2) as asked (attachment, index)
+join attachment_chunks using (attachment, index);
+--   of each attachment: $1 number  $2 how many chunks are new    $3 seconds since 1970
+prepare count_chunks (bigint[], integer[], double precision) as
+update attachments
+set stored = attachments.stored + added.chunks, changed_at = to_timestamp($3)
+from unnest($1, $2) as added (number, chunks)
+where attachments.number = added.number;
 
 -- name: chunks
 -- Through a binary cursor the data comes as it is, not in hexadecimal (docs/decisions/chunks-in-and-out.md). What is

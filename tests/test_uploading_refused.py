@@ -106,6 +106,13 @@ class Refused(UploadTest):
         self.scene.settle()
         self.check_failed(attachment, "unknown-group")
 
+    def test_a_file_does_not_go_up_to_nobody(self) -> None:
+        refused = self.refuse(Internal())
+        attachment = self.alice.attaches("nadine", b"x" * PIECE * 2)
+        self.scene.pass_time(5)
+        self.assertEqual(refused, [], "it is not even begun")
+        self.check_failed(attachment, "unknown-user")
+
     def test_a_message_that_does_not_reach_anybody_leaves_nothing_on_the_network(self) -> None:
         self.network.refuse = lambda device, send: MailboxFull()
         attachment = self.alice.attaches("bob", b"x")

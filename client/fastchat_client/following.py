@@ -198,6 +198,7 @@ class Follower:
     def _nobody(self, live: Live, user: str) -> None:
         parts = self._parts
         if parts.accounts.get(user) is None:
+            live.nobody.add(user)
             live.fetching.in_vain(user, parts.clock(), NOBODY_PATIENCE)
             self._sender.fail_all(user, UnknownUser())
             self._receiver.release(user)

@@ -121,6 +121,8 @@ class Live:
     """By request, which of a person's acts upon a group it is."""
     without_keys: set[str] = field(default_factory=set)
     """Devices that the server gives no usable keys for."""
+    nobody: set[str] = field(default_factory=set)
+    """Who is not known here, and not on the network either, as it says."""
     rechecked: set[str] = field(default_factory=set)
     """Accounts with another root on offer, looked at again on this connection."""
 

@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from fastchat.errors import AttachmentTooLarge, FastChatError, Internal, ProtocolError, UnknownAttachment
+from fastchat.errors import (
+    AttachmentTooLarge,
+    FastChatError,
+    Internal,
+    ProtocolError,
+    UnknownAttachment,
+    UnknownUser,
+)
 from fastchat.protocols.wire import (
     MOST_RANGES,
     Attach,
@@ -28,6 +35,7 @@ from fastchat_client import speaking, spool, uploads
 from fastchat_client.attachment_cipher import PIECE, chunk_count
 from fastchat_client.events import FileSent, TransferFailed, TransferProgress
 from fastchat_client.files import Transfer
+from fastchat_client.groups import group_of
 from fastchat_client.pacing import Pace
 from fastchat_client.parts import Live, Parts
 from fastchat_client.uploads import Upload
@@ -231,9 +239,21 @@ class Uploads:
         now = self._parts.clock()
         for sending in self._open:
             is_waiting = sending.attach or sending.in_flight or sending.problem is not None or sending.not_before > now
-            if sending.looks_again and not is_waiting:
+            if sending.looks_again and not is_waiting and self._is_somebody(live, sending):
                 sending.looks_again = False
                 sending.attach = self._parts.say(partial(_attach, sending.attachment, sending.count))
+
+    def _is_somebody(self, live: Live, sending: _Sending) -> bool:
+        """Whom it is for is known, or a group. A file must not go up to nobody."""
+        user = sending.upload.conversation
+        if group_of(user) or self._parts.accounts.get(user) is not None:
+            return True
+        if user in live.nobody:
+            live.nobody.discard(user)  # who wants to send something once more asks once more
+            sending.problem = UnknownUser(f"there is no {user} on this network")
+        else:
+            live.fetching.want(user, claim=True)
+        return False
 
     def _attached(self, live: Live, sending: _Sending, missing: tuple[tuple[int, int], ...]) -> None:
         if not missing:

@@ -274,6 +274,7 @@ class Core(PersonSide):
                 self._sender.accepted(message.re)
             case KeysAnswer():
                 self._follower.keys_answer(live, message)
+                self._transfers.pick_up()
             case LogAnswer():
                 self._follower.log_answer(live, message)
             case Published():

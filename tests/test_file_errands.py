@@ -18,7 +18,7 @@ from fastchat.errors import QuotaExceeded, RequestError
 from fastchat.identity.invite import Invite
 from fastchat_client import file_errands, files
 from fastchat_client.content import File
-from fastchat_client.events import FileSent, TransferFailed, TransferProgress
+from fastchat_client.events import Disconnected, Event, FileSent, Moving, TransferFailed, TransferProgress
 from fastchat_client.file_errands import Files, Wanted
 from fastchat_client.files import Transfer
 from fastchat_client.history import Arrived, add_received
@@ -176,8 +176,8 @@ class LookingOn(SynchronousTestCase):
         self.said: list[str] = []
         self.patch(file_errands, "say", self.said.append)
         self.stream, self.paths = Stream(tty=False), list[str]()
-        profile = Profile(folder, new_facts("alice", Invite.parse(LINK), CHEAP))
-        self.files = Files(Running(self.clock), profile, self.open, Lines(self.stream), self.paths.append)
+        self.profile = Profile(folder, new_facts("alice", Invite.parse(LINK), CHEAP))
+        self.files = Files(Running(self.clock), self.profile, self.open, Lines(self.stream), self.paths.append)
 
     def sending(self, *names: str, seconds: float | None = None) -> Deferred[int]:
         wanted = Wanted("bob", [Path(name) for name in names], "look", "d1.7", original=True)
@@ -245,6 +245,16 @@ class LookingOn(SynchronousTestCase):
                 "run the same command again, or: fastchat transfers --resume"
             ],
         )
+
+    def test_while_nothing_moves_the_bar_says_so(self) -> None:
+        ends: list[Event] = [Moving(1.0), Disconnected("unreachable", "refuses connections", 1.0)]
+        for gone in ends:
+            stream = Stream(tty=True)
+            told = Files(Running(self.clock), self.profile, self.open, RichBars(stream, {}))._told
+            told(moved(1_000_000))
+            self.assertNotIn("beach.jpg: waiting", stream.getvalue())
+            told(gone)
+            self.assertIn("beach.jpg: waiting", stream.getvalue())
 
     def test_what_cannot_be_prepared_is_why_it_ends(self) -> None:
         result = self.sending("a.jpg")

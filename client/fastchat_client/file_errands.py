@@ -17,7 +17,7 @@ from twisted.internet.defer import CancelledError
 from fastchat.errors import FastChatError, RequestError, by_code
 from fastchat_client import files
 from fastchat_client.errands import Errand, conversation_of, outgoing, see_through, wait_for
-from fastchat_client.events import Disconnected, Event, FileSaved, FileSent, TransferFailed, TransferProgress
+from fastchat_client.events import Disconnected, Event, FileSaved, FileSent, Moving, TransferFailed, TransferProgress
 from fastchat_client.groups import resolve
 from fastchat_client.messenger import Messenger
 from fastchat_client.once import say
@@ -162,7 +162,7 @@ class Files:
 
     async def resume(self, seconds: float | None, *, connects: bool) -> int:
         """Done once nothing is on its way any more."""
-        errand = Errand(lambda: None, "they are kept", "nothing more is done", later=LATER)
+        errand = Errand(lambda: None, "they are kept", "nothing more is done", later="go on when FastChat runs next")
 
         def outcome() -> int | FastChatError | None:
             # What the disk did not take has failed for now, and stays.
@@ -215,7 +215,7 @@ class Files:
             self._done[event.attachment] = (event.name, event.done, event.size)
         elif isinstance(event, TransferFailed):
             self._failed[event.attachment] = by_code(event.code)(event.reason)
-        elif isinstance(event, Disconnected):
+        elif isinstance(event, Disconnected | Moving):
             self._bars.waiting()
         if isinstance(event, FileSaved) and event.auto:
             return

@@ -218,6 +218,16 @@ def _events_after_commit(take_events: Original) -> Original:
     return shown_later
 
 
+def _work_after_commit(take_work: Original) -> Original:
+    def begun_later(self: Any) -> list[Any]:
+        if self._parts.live is not None and _is_put_off(self):
+            return []
+        committed: list[Any] = take_work(self)
+        return committed
+
+    return begun_later
+
+
 _ALL = (
     Mutant(
         "accept-before-commit",
@@ -321,7 +331,11 @@ _ALL = (
         "A message is acknowledged when it was read, up to a second before it is committed.",
         ("lost",),
         ("kill of clients",),
-        ((Core, "take_messages", _receipt_before_commit), (Core, "take_events", _events_after_commit)),
+        (
+            (Core, "take_messages", _receipt_before_commit),
+            (Core, "take_events", _events_after_commit),
+            (Core, "take_work", _work_after_commit),
+        ),
     ),
 )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastchat.errors import UnknownAttachment
 from fastchat.protocols import wire
-from fastchat_client import downloads, files, settings
+from fastchat_client import attachment_words, downloads, files, settings
 from fastchat_client.attachment_cipher import PIECE
 from fastchat_client.events import FileSaved, Notice
 from fastchat_client.files import stored_file
@@ -148,6 +148,21 @@ class Unasked(FilesTest):
         self.assertEqual([one.code for one in self.failures], [UnknownAttachment.code])
         self.scene.pass_time(DAY / 10, step=30)
         self.assertEqual(len(self.failures), 1, "it is not tried again")
+
+    def test_that_many_are_here_is_said_little_by_little(self) -> None:
+        """Each takes one of the requests that a session may make, which a person may be waiting for."""
+        ids = {f"{number:032x}" for number in range(100)}
+        self.bob.disconnects()
+        with self.bob.vault.transaction():
+            for attachment in ids:
+                attachment_words.tell_fetched(self.bob.vault, attachment)
+        self.bob.connects()
+        self.scene.settle()
+        for second in range(1, 15):
+            self.assertLessEqual(len(self.files.fetched), 8 * second)
+            self.scene.pass_time(1)
+        self.assertEqual({attachment for _, attachment in self.files.fetched}, ids)
+        self.assertEqual(len(self.files.fetched), len(ids))
 
     def test_nothing_is_said_against_what_goes_well(self) -> None:
         self.brought(self.files.put(SMALL))

@@ -26,7 +26,8 @@ from fastchat_client.files import Transfer
 from fastchat_client.parts import Live, Parts
 
 MOST_WORDS = 8
-"""Unanswered at once."""
+"""Unanswered at once, and said in a second: less than half of the requests that a network bears in the long run, unless
+it is told otherwise."""
 
 
 class Direction(Protocol):
@@ -79,6 +80,8 @@ class Transfers:
         self._directions = list(directions)
         self._words: dict[int, OpenWord] = {}
         """By request, what was said and is not answered."""
+        self._words_left = MOST_WORDS
+        """Of this second."""
         self._not_before = 0.0
         self._refused: set[OpenWord] = set()
         """Until the next connection."""
@@ -151,6 +154,7 @@ class Transfers:
     def by_the_second(self, live: Live) -> None:
         for direction in self._directions:
             direction.by_the_second(live)
+        self._words_left = MOST_WORDS
         self._say_words()
 
     def disconnected(self) -> None:
@@ -169,11 +173,13 @@ class Transfers:
     def _say_words(self) -> None:
         parts = self._parts
         live = parts.ready
-        if live is None or live.leaving is not None or parts.clock() < self._not_before:
+        if live is None or live.leaving is not None or not self._words_left or parts.clock() < self._not_before:
             return
         said = set(self._words.values())
         for word in attachment_words.open_words(parts.vault, MOST_WORDS + len(self._refused)):
-            if len(self._words) < MOST_WORDS and word not in said and word not in self._refused:
+            has_room = len(self._words) < MOST_WORDS and self._words_left
+            if has_room and word not in said and word not in self._refused:
+                self._words_left -= 1
                 self._words[parts.say(lambda i, word=word: _request(i, word))] = word  # type: ignore[misc]
 
 

@@ -29,7 +29,7 @@ from fastchat_client.saving import SLICE, Part
 from tests.chaos.logs import tracebacks
 from tests.chaos.server import Server, signal_process
 from tests.support.cli import MAIN, Command, CommandCase
-from tests.support.running import until
+from tests.support.running import PATIENCE, until
 
 reactor: Any = installed
 
@@ -82,9 +82,10 @@ class Killed(ProgramsCase):
         [(chunks,)] = await self.server.rows("SELECT count(*) FROM attachment_chunks")
         return int(chunks)
 
-    async def has_stored_more_than(self, chunks: int) -> None:
-        while await self.stored() <= chunks:
-            pass
+    async def has_stored(self, enough: Callable[[int], bool]) -> None:
+        give_up = reactor.seconds() + PATIENCE
+        while not enough(await self.stored()):
+            self.assertLess(reactor.seconds(), give_up, "the network does not have so many chunks")
 
     async def kill_the_database(self, is_over: Callable[[], bool]) -> None:
         """And until it is there again."""
@@ -107,7 +108,7 @@ class Killed(ProgramsCase):
         film.write_bytes(FILM)
         sending = ("send", "bob", "look", "--file", str(film), "--json")
         alice = self.start("alice", *sending)
-        await self.has_stored_more_than(0)
+        await self.has_stored(lambda chunks: chunks > 0)
         alice.signal(signal.SIGKILL)
         await server.kill()
         await alice.ended
@@ -117,7 +118,7 @@ class Killed(ProgramsCase):
 
         alice = self.start("alice", *sending)
         alice.close_stdin()
-        await self.has_stored_more_than(first)
+        await self.has_stored(lambda chunks: chunks > first)
         await self.kill_the_database(lambda: bool(lines(alice, "file-sent")))
         self.assertEqual(await alice.ended, 0, alice.err)
         self.assertGreaterEqual(lines(alice, "transfer")[0]["done"], first * PIECE, "it began at the beginning")
@@ -150,8 +151,7 @@ class Killed(ProgramsCase):
         self.assertGreaterEqual(lines(bob, "transfer")[0]["done"], first - PIECE, "it began at the beginning")
         self.assertEqual([path.name for path in self.there.iterdir()], [film.name])
         self.assertTrue((self.there / film.name).read_bytes() == FILM)
-        while await self.stored():
-            pass  # the only one who was sent it says that he has it
+        await self.has_stored(lambda chunks: chunks == 0)  # the only one who was sent it says that he has it
         log = (server.home / "log" / "fastchat.log").read_text()
         self.assertEqual((tracebacks(log), self.noted), ([], []))
         for secret in (film.name, sent["attachment"]):

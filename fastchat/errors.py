@@ -233,7 +233,7 @@ class AttachmentTooLarge(LimitError):
 
 
 class QuotaExceeded(LimitError):
-    """There is no room for this file: what you have sent takes all that one account may have here."""
+    """There is no room for this file until others of yours are fetched by everybody, deleted, or expire."""
 
     code = "quota-exceeded"
 

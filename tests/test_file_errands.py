@@ -14,11 +14,11 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from fastchat.errors import QuotaExceeded, RequestError
+from fastchat.errors import AttachmentTooLarge, QuotaExceeded, RequestError
 from fastchat.identity.invite import Invite
 from fastchat_client import file_errands, files
 from fastchat_client.content import File
-from fastchat_client.events import Disconnected, Event, FileSent, Moving, TransferFailed, TransferProgress
+from fastchat_client.events import Disconnected, Event, FileSaved, FileSent, Moving, TransferFailed, TransferProgress
 from fastchat_client.file_errands import Files, Wanted
 from fastchat_client.files import Transfer
 from fastchat_client.history import Arrived, add_received
@@ -303,6 +303,33 @@ class LookingOn(SynchronousTestCase):
         del under_way[1]
         self.clock.pump([0.1] * 3)
         self.assertEqual(self.failureResultOf(result).value.message, "beach.jpg: the disk is full")
+
+    def test_one_that_cannot_be_fetched_keeps_none_of_the_others(self) -> None:
+        names = {1: "a.jpg", 2: "large.mkv", 3: "gone.jpg", 4: "b.jpg"}
+        with self.open.transaction():
+            for n, name in names.items():
+                add_received(self.open, Arrived("e1", n, "bob", "bob", 1_700_000_000_000, "look", False))
+                files.add(self.open, "e1", n, File(str(n) * 32, b"k" * 32, 10, b"s" * 32, name))
+
+        def fetch(messenger: StandIn, message: str, directory: Path) -> None:
+            if message == "e1.2":
+                raise AttachmentTooLarge("it is too large")
+            messenger.under_way.append(Transfer(message[-1] * 32, "bob", message, "", False, 0, 10, True))
+
+        self.patch(StandIn, "fetch", fetch)
+        result = Deferred.fromCoroutine(
+            self.files.fetch([f"e1.{n}" for n in names], Path("/there"), None, connects=False)
+        )
+        for n in (1, 3, 4):
+            self.clock.pump([0.1] * 3)
+            self.assertNoResult(result)
+            StandIn.made.under_way.pop(0)
+            gone = TransferFailed(str(n) * 32, "bob", f"e1.{n}", names[n], False, "unknown-attachment", "it is gone")
+            self.files._told(gone if n == 3 else FileSaved(str(n) * 32, "bob", f"e1.{n}", f"/there/{names[n]}", False))
+        self.clock.advance(0.1)
+        problem = self.failureResultOf(result, AttachmentTooLarge).value
+        self.assertEqual(problem.message, "large.mkv was not fetched: it is too large; not fetched either: gone.jpg")
+        self.assertEqual(self.paths, ["/there/a.jpg", "/there/b.jpg"])
 
     def test_fetched_by_the_other_one(self) -> None:
         with self.open.transaction():

@@ -15,6 +15,7 @@ from fastchat_client import files
 from fastchat_client.content import File, Ref
 from fastchat_client.events import FileShown
 from fastchat_client.files import Transfer
+from fastchat_client.sizes import written
 from fastchat_client.vault import Vault, split_id
 
 MOST_KEPT = 512 * 1024 * 1024
@@ -69,7 +70,9 @@ def check_size(vault: Vault, size: int) -> None:
     """Raises `AttachmentTooLarge` for more than the network takes, as it has said at the last login."""
     largest = vault.number("largest_attachment")
     if largest and size > largest:
-        raise AttachmentTooLarge(f"the file is said to have {size} bytes; this network takes {largest} at most")
+        raise AttachmentTooLarge(
+            f"it is said to have {written(size)}; this network takes files of up to {written(largest)}"
+        )
 
 
 def want_unasked(vault: Vault, of: Ref, size: int, directory: Path) -> None:

@@ -29,6 +29,8 @@ from fastchat_client.vault import Vault
 
 AGAIN = "run the same command again, or: fastchat transfers --resume"
 LATER = "goes on when FastChat runs next"
+MOST_NAMED = 5
+"""Files that failed, too, in one line."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ class Files:
         def outcome() -> int | FastChatError | None:
             under_way = self._under_way()
             waits = False
+            failed: list[tuple[str, FastChatError]] = []
             for message, one in wanted.items():
                 if message in self._paths:
                     continue
@@ -138,19 +141,30 @@ class Files:
                 if problem is None:
                     waits = True
                 elif one.file.attachment in self._failed:
-                    return type(problem)(f"{one.file.name} was not fetched: {problem.message}")
+                    failed.append((one.file.name, type(problem)(f"was not fetched: {problem.message}")))
                 else:
                     # Another process has seen to it.
                     now = files.stored_file(self._vault, message)
                     if now is None or not now.path or Path(now.path).parent != directory:
-                        return RequestError(f"{one.file.name} was not fetched; the process that is connected said why")
-                    self._was_saved(message, now.path)
-            return None if waits else 0
+                        elsewhere = RequestError("was not fetched; the process that is connected said why")
+                        failed.append((one.file.name, elsewhere))
+                    else:
+                        self._was_saved(message, now.path)
+            if waits or not failed:
+                return None if waits else 0
+            name, why = failed[0]
+            others = [name for name, _ in failed[1:]]
+            more = f"; not fetched either: {', '.join(others[:MOST_NAMED])}" if others else ""
+            return type(why)(f"{name} {why.message}{more}{', …' * (len(others) > MOST_NAMED)}")
 
         async def begin(messenger: Messenger) -> Errand:
             self._messenger = messenger
-            for message in wanted:
-                messenger.fetch(message, directory)
+            for message, one in wanted.items():
+                try:
+                    messenger.fetch(message, directory)
+                except FastChatError as problem:
+                    # Of several, the others can be fetched.
+                    self._failed[one.file.attachment] = problem
             return Errand(outcome, "it is kept", "nothing more is fetched", later=LATER)
 
         def kept() -> str:

@@ -22,6 +22,7 @@ from typing import BinaryIO
 from fastchat.errors import AttachmentTooLarge, ConfigError
 from fastchat.protocols.wire import CHUNK_SIZE
 from fastchat_client.attachment_cipher import KEY_SIZE, PIECE, encrypt
+from fastchat_client.sizes import written
 
 ID_SIZE = 16
 WRITTEN_OUT = 128
@@ -71,7 +72,9 @@ def write(
                 digest.update(piece)
                 size += len(piece)
                 if size > largest:
-                    raise AttachmentTooLarge(f"{name} is larger than this network takes: {largest} bytes")
+                    raise AttachmentTooLarge(
+                        f"{name} is too large: this network takes files of up to {written(largest)}"
+                    )
                 _write(spool, encrypt(key, index, not following, piece), folder)
                 if (index + 1) % WRITTEN_OUT == 0:
                     # Begins to write it out: at the end all of it at once would keep the vault's commits waiting.

@@ -134,6 +134,7 @@ class Refused(AttachingTest):
             error = await self.refused(RequestError, path)
             self.assertIn(str(path), error.message)
             self.assertNotIn("\n", error.message)
+            self.assertEqual("pack it" in error.message, path == self.folder)
 
     async def test_where_nothing_can_be_said(self) -> None:
         path = self.file("notes.txt", b"x")

@@ -40,7 +40,8 @@ class PictureTest(SynchronousTestCase):
             prepare_picture(name, self.file(data))
         self.assertEqual(caught.exception.code, "picture-refused")
         self.assertIn(says, caught.exception.message)
-        self.assertIn("--original", caught.exception.message)
+        # As the command line has it, and as the chat has it.
+        self.assertIn("or send the original (--original, in the chat /original)", caught.exception.message)
 
 
 class Refused(PictureTest):

@@ -207,6 +207,8 @@ class Files(TalkCase):
         self.tell(self.come("bob", "text"))
         self.talk.typed("/show 1")
         self.assertIn("brings no file", self.printed()[1])
+        self.talk.typed("/fetch 1")
+        self.assertEqual(self.printed(), ["this message brings no file"])
         self.opened()
         self.begin(Paper())
         self.talk.typed("/fetch")

@@ -153,6 +153,8 @@ def _open(path: Path, original: bool) -> _Opened:
     known = os.fstat(descriptor)
     if not stat.S_ISREG(known.st_mode):
         os.close(descriptor)
+        if stat.S_ISDIR(known.st_mode):
+            raise RequestError(f"{path} is a folder, no file that can be sent: pack it into one (tar, zip)")
         raise RequestError(f"{path} is no file that can be sent")
     file = os.fdopen(descriptor, "rb", buffering=0)
     try:

@@ -317,6 +317,8 @@ class Downloads:
             reason += f"; the {part.length} bytes that have come are kept: fetch it again to go on with them"
             part.close()
         else:
+            if isinstance(problem, NotSaved) and not wanted.auto:
+                reason += "; nothing of it is kept: fetch it again when that is put right, or into another folder"
             downloads.remove(self._vault, wanted)
             self._discard(download)
         self._tell_failed(wanted, problem.code, reason)

@@ -75,8 +75,8 @@ Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 
 _FORMATS = {JPEG: "JPEG", PNG: "PNG", GIF: "GIF", WEBP: "WEBP"}
 _ENDINGS = {JPEG: ".jpg", PNG: ".png", GIF: ".gif", WEBP: ".webp"}
-_AS_A_FILE = "--original sends it as the file that it is"
-_AS_IT_IS = "--original sends it as it is, with whatever it says about where, when and by whom it was taken"
+_AS_A_FILE = "or send the original (--original, in the chat /original), as the file that it is"
+_AS_IT_IS = "or send the original (--original, in the chat /original), with where, when and by whom it was taken"
 
 
 def is_picture(name: str, head: bytes) -> bool:
@@ -117,7 +117,7 @@ def _check_ending(name: str, type_: str) -> None:
         ending = _ENDINGS[type_]
         raise PictureError(
             f"{name} is a {_FORMATS[type_]} picture, but its name says something else: call it "
-            f"{os.path.splitext(name)[0]}{ending}; or {_AS_IT_IS}"
+            f"{os.path.splitext(name)[0]}{ending}; {_AS_IT_IS}"
         )
 
 
@@ -225,8 +225,7 @@ def _taken_apart(name: str, data: bytes) -> Blocks:
     if type_ not in _FORMATS:
         kind = type_.removeprefix("image/").removeprefix("x-").upper()
         raise PictureError(
-            f"{name} is {kind}, which cannot be read here, so that what it says besides the picture cannot be removed: "
-            f"save it as JPEG or PNG; {_AS_IT_IS}"
+            f"{name} is {kind}, which cannot be cleaned of its metadata here: save it as JPEG or PNG; {_AS_IT_IS}"
         )
     if len(data) > LARGEST_FILE:
         raise _too_large(name)

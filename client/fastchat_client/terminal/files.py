@@ -114,6 +114,8 @@ class FileTalk:
             if not newest:
                 raise RequestError(f"there is no file in {self._label(self._conversation())}")
             message = newest[0].message
+        elif self._messenger.file(message) is None:
+            raise RequestError("this message brings no file")
         self._messenger.fetch(message, where)
         if not self._is_connected():
             self._screen.show(render.note("It is fetched at the next connection."))

@@ -36,6 +36,8 @@ MIB = 1024 * 1024
 TEXTS_PER_SECOND = 15
 ALONE_SECONDS = 8.0
 """For which texts are sent without a file."""
+PAUSE_SECONDS = 3.0
+"""Between two rounds: the disk, and the database, are still busy with removing what the last one has left."""
 PATIENCE = 600.0
 CONFIG = """
 [attachments]
@@ -172,6 +174,7 @@ class Bench:
         if not _same(Path(event.path), self.file):
             sys.exit("what came is not what was sent")
         os.unlink(event.path)
+        await deferLater(self.reactor, PAUSE_SECONDS)
         return seconds, up, down
 
     async def _measure(self, done: Deferred[Event], chatter: Chatter) -> Measured:

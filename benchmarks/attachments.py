@@ -1,9 +1,10 @@
 """A file over the network, up and down: `python -m benchmarks.attachments [MIB] [--runs N]`.
 
 The server is the real one, in a process of its own; the clients are real ones, all in this process: with their vaults,
-on TLS, and on disk what they spool and save. While a file is on its way somebody writes over the same connection, and
-the time until a text is there stands beside that of the same texts without a file. Where nginx and curl are, curl
-brings the same file to nginx over TLS, and fetches it, in the same run; nginx does not sync what it is given to disk.
+on TLS, and on disk what they spool and save. In every other round somebody writes over the same connection while the
+file is on its way, and the time until a text is there stands beside that of the same texts without a file. Where nginx
+and curl are, curl brings the same file to nginx over TLS, and fetches it, in the same run; nginx does not sync what it
+is given to disk.
 """
 
 from __future__ import annotations
@@ -138,12 +139,15 @@ class Bench:
                     one.messenger.send(other.name, f"hello from {one.name}")
                     await there
         alone = [await self._texts(alice, carol), await self._texts(carol, bob)]
-        ups, downs, prepared = [], [], []
+        ups, downs, prepared, sent, fetched = [], [], [], [], []
         for _ in range(self.runs):
-            seconds, up, down = await self._round(alice, bob, carol)
+            seconds, up, down = await self._round(alice, bob, carol, texts=False)
             prepared.append(seconds)
             ups.append(up)
             downs.append(down)
+            _, up, down = await self._round(alice, bob, carol, texts=True)
+            sent += up.delays
+            fetched += down.delays
         for person in self.people:
             await person.messenger.stop()
             person.vault.close()
@@ -153,22 +157,24 @@ class Bench:
             self._row(f"{what} up, durable", ups),
             self._row(f"{what} down, verified and on disk", downs),
             _delay("a text alone", [delay for delays in alone for delay in delays]),
-            _delay("a text behind a file that is sent", [delay for up in ups for delay in up.delays]),
-            _delay("a text behind a file that is fetched", [delay for down in downs for delay in down.delays]),
+            _delay("a text behind a file that is sent", sent),
+            _delay("a text behind a file that is fetched", fetched),
         ]
 
-    async def _round(self, alice: Person, bob: Person, carol: Person) -> tuple[float, Measured, Measured]:
+    async def _round(
+        self, alice: Person, bob: Person, carol: Person, *, texts: bool
+    ) -> tuple[float, Measured, Measured]:
         came = bob.hears(lambda event: isinstance(event, MessageReceived) and event.file is not None)
         sent = alice.hears(lambda event: isinstance(event, FileSent))
         began = time.perf_counter()
         await alice.messenger.send_file("bob", self.file)
         seconds = time.perf_counter() - began
-        up = await self._measure(sent, Chatter(self.reactor, alice, carol))
+        up = await self._measure(sent, Chatter(self.reactor, alice, carol) if texts else None)
         message = await came
         assert isinstance(message, MessageReceived)
         saved = bob.hears(lambda event: isinstance(event, FileSaved))
         bob.messenger.fetch(message.id, self.folder)
-        down = await self._measure(saved, Chatter(self.reactor, carol, bob))
+        down = await self._measure(saved, Chatter(self.reactor, carol, bob) if texts else None)
         event = await saved
         assert isinstance(event, FileSaved)
         if not _same(Path(event.path), self.file):
@@ -177,17 +183,23 @@ class Bench:
         await deferLater(self.reactor, PAUSE_SECONDS)
         return seconds, up, down
 
-    async def _measure(self, done: Deferred[Event], chatter: Chatter) -> Measured:
+    async def _measure(self, done: Deferred[Event], chatter: Chatter | None) -> Measured:
         ended: list[float] = []
-        done.addCallback(lambda event: (ended.append(time.perf_counter()), event)[1])
+
+        def over(event: Event) -> Event:
+            ended.append(time.perf_counter())
+            return event
+
+        done.addCallback(over)
         cpu, own, began = self.server.cpu(), time.process_time(), time.perf_counter()
-        chatter.start()
+        if chatter is not None:
+            chatter.start()
         while not ended:
             if time.perf_counter() - began > PATIENCE:
                 sys.exit("the file did not come to its end")
             await deferLater(self.reactor, 0.01)
         used, spent = self.server.cpu().since(cpu), time.process_time() - own
-        return Measured(ended[0] - began, used, spent, await chatter.stop())
+        return Measured(ended[0] - began, used, spent, await chatter.stop() if chatter is not None else [])
 
     async def _texts(self, sender: Person, recipient: Person) -> list[float]:
         chatter = Chatter(self.reactor, sender, recipient)

@@ -80,9 +80,14 @@ class ShortTests(TestCase):
         self.assertEqual(clean.code, CLEAN, clean.said)
         for number in ("lost", "duplicated", "out of order", "corrupted", "phantom", "waiting"):
             self.assertRegex(clean.said, rf"│ {number} +│ 0 +│")
-        for kinds, run in (("lost|out of order", server), ("duplicated|corrupted", client)):
+        # What is lost may be what devices say to each other: then somebody waits for it for ever.
+        never = "│ seconds until nothing was under way │ never"
+        for kinds, run in (
+            (f"│ (lost|out of order) +│ [1-9]|{never}", server),
+            ("│ (duplicated|corrupted) +│ [1-9]", client),
+        ):
             self.assertEqual(run.code, LIES, run.said)
-            self.assertRegex(run.said, rf"│ ({kinds}) +│ [1-9]")
+            self.assertRegex(run.said, kinds)
 
 
 class PlanTests(SynchronousTestCase):

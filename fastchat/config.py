@@ -184,7 +184,7 @@ class AttachmentLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = True
     chunks_in_flight: Annotated[
         Count, Meta(description="Chunks, of 64 KiB, that one session may send or ask for at once.")
-    ] = 16
+    ] = 32
     memory: Annotated[
         int,
         Meta(ge=1024 * 1024, le=2**40, description="Bytes of chunks that one process stores or hands out at once."),

@@ -81,7 +81,9 @@ class Place:
 
     def takes_files(self, **limits: Any) -> None:
         """From now on with these limits, and as a new process would that knows only what is stored."""
-        self.attachments = Attachments(self.store, AttachmentLimits(**limits), self.clock, self.clock.seconds)
+        self.attachments = Attachments(
+            self.store, AttachmentLimits(**{"chunks_in_flight": 16, **limits}), self.clock, self.clock.seconds
+        )
 
     def greeted(self, session: Session, lease: str) -> None:
         self.greetings.append((session, lease))

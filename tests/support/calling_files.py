@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastchat.config import AttachmentLimits
 from fastchat.protocols import wire
 from fastchat.protocols.wire import CHUNK_SIZE
 from tests.support.calling import Peer, SessionCase
@@ -13,7 +12,8 @@ from tests.support.delivery import now
 from tests.support.people import OwnDevice
 
 FILE, OTHER = "f1" * 16, "f2" * 16
-WINDOW = AttachmentLimits().chunks_in_flight
+WINDOW = 16
+"""Chunks of one session without an answer: a batch of the store."""
 
 
 def data(index: int, what: str = "chunk") -> bytes:
